@@ -1,0 +1,111 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package durable does the few file operations whose order decides what
+// survives a power cut.
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrLocked says that another process, or another part of this one, holds a
+// directory.
+var ErrLocked = errors.New("directory is in use")
+
+const (
+	fileMode = 0o600
+	dirMode  = 0o700
+)
+
+// MkdirAll creates the directory and its missing parents with mode 0700. When
+// it returns nil the entries of those it created survive a power cut.
+func MkdirAll(directory string) error {
+	directory = filepath.Clean(directory)
+	if info, err := os.Stat(directory); err == nil {
+		if !info.IsDir() {
+			return fmt.Errorf("make directory %s: a file is in its place", directory)
+		}
+		return nil
+	}
+	parent := filepath.Dir(directory)
+	if parent != directory {
+		if err := MkdirAll(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(directory, dirMode); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	return SyncDir(parent)
+}
+
+// SyncDir makes the entries of directory durable.
+func SyncDir(directory string) error {
+	d, err := os.Open(directory)
+	if err != nil {
+		return fmt.Errorf("sync directory: %w", err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("sync directory %s: %w", directory, err)
+	}
+	return nil
+}
+
+// WriteFile replaces the file at path with data, mode 0600. A reader sees the
+// old content or the new, also after a crash; when WriteFile returns nil the
+// new one survives a power cut. Calls for one path must not run at the same
+// time.
+func WriteFile(path string, data []byte) error {
+	temporary := path + ".tmp"
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, errors.Join(err, os.Remove(temporary)))
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// Lock is the exclusive hold on a directory.
+type Lock struct{ file *os.File }
+
+// LockDirectory takes the exclusive lock of directory, a file named `lock` in
+// it, or returns an error that wraps ErrLocked. The kernel frees it when the
+// process ends.
+func LockDirectory(directory string) (*Lock, error) {
+	path := filepath.Join(directory, "lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, fileMode)
+	if err != nil {
+		return nil, fmt.Errorf("lock directory: %w", err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) //nolint:gosec // a descriptor fits an int
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = ErrLocked
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", directory, errors.Join(err, f.Close()))
+	}
+	return &Lock{file: f}, nil
+}
+
+// Unlock frees the directory. The lock file stays.
+func (l *Lock) Unlock() error {
+	if err := l.file.Close(); err != nil {
+		return fmt.Errorf("unlock: %w", err)
+	}
+	return nil
+}

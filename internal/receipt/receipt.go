@@ -1,0 +1,111 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package receipt is what the audit receiver, processor and exporter tell each
+// other through the context: the components themselves never import each other.
+package receipt
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/otelaudit/otelaudit/audit/chain"
+)
+
+// ErrFilledTwice says that a second audit processor sealed the same request:
+// the pipeline is wired wrongly.
+var ErrFilledTwice = errors.New("two audit processors sealed one request: put exactly one `audit` processor behind each `audit` receiver")
+
+// Receipt travels down a pipeline in the context of one ConsumeLogs call. The
+// receiver makes it and sets the wishes; the processor fills it, in the same
+// goroutine, before ConsumeLogs returns. Not safe for concurrent use.
+type Receipt struct {
+	// Tenant is the authenticated tenant of the caller, empty if none. It
+	// wins over what the records say.
+	Tenant string
+	// IntegrityHash asks for Result.IntegrityHash, which costs a SHA-256 a
+	// record.
+	IntegrityHash bool
+
+	// Results has one entry for each record, in the order of the request,
+	// once the processor has filled it.
+	Results []Result
+	filled  bool
+}
+
+// Result is what became of one record.
+type Result struct {
+	RecordID      string
+	Sealed        bool // durable, at the coordinates below
+	Link          chain.Link
+	Hash          chain.Hash
+	IntegrityHash chain.Hash // SHA-256 of the canonical `record`, where asked for
+	// Reasons says why the record was flagged (Sealed) or refused (not
+	// Sealed), each naming its field. Empty on a record without fault.
+	Reasons []string
+}
+
+// Fill sets the results. A second call returns ErrFilledTwice.
+func (r *Receipt) Fill(results []Result) error {
+	if r.filled {
+		return ErrFilledTwice
+	}
+	r.filled = true
+	r.Results = results
+	return nil
+}
+
+// Filled says whether a processor has filled r.
+func (r *Receipt) Filled() bool { return r.filled }
+
+type contextKey struct{}
+
+// NewContext returns a context that carries r.
+func NewContext(ctx context.Context, r *Receipt) context.Context {
+	return context.WithValue(ctx, contextKey{}, r)
+}
+
+// FromContext returns the receipt in ctx, nil if there is none.
+func FromContext(ctx context.Context) *Receipt {
+	r, _ := ctx.Value(contextKey{}).(*Receipt)
+	return r
+}
+
+// Refused returns the error for a request that would be refused again: the
+// collector's OTLP receiver answers InvalidArgument or 400 to it.
+func Refused(reason string) error {
+	return status.Error(codes.InvalidArgument, reason)
+}
+
+// TooLarge returns the error for a request that could never fit, 413.
+func TooLarge(reason string) error {
+	return &tooLarge{status.New(codes.InvalidArgument, reason)}
+}
+
+// Unavailable returns the error for a request that should come again after the
+// given time: the collector's OTLP receiver answers Unavailable with RetryInfo
+// or 503 with Retry-After to it.
+func Unavailable(reason string, after time.Duration) error {
+	s := status.New(codes.Unavailable, reason)
+	if detailed, err := s.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(after)}); err == nil {
+		s = detailed
+	}
+	return s.Err()
+}
+
+// IsTooLarge says whether err was made by TooLarge.
+func IsTooLarge(err error) bool {
+	var t *tooLarge
+	return errors.As(err, &t)
+}
+
+type tooLarge struct{ status *status.Status }
+
+func (t *tooLarge) Error() string              { return t.status.Message() }
+func (t *tooLarge) GRPCStatus() *status.Status { return t.status }

@@ -20,6 +20,60 @@ var plain = func() (table [256]bool) {
 	return table
 }()
 
+// isPlain says that s is ASCII that stands for itself inside a JSON string. It
+// looks at eight bytes at a time.
+func isPlain(s string) bool {
+	var bad uint64
+	i := 0
+	for ; i+8 <= len(s); i += 8 {
+		bad |= notPlain(word(s, i))
+	}
+	switch {
+	case i == len(s):
+	case len(s) >= 8:
+		bad |= notPlain(word(s, len(s)-8))
+	default:
+		for ; i < len(s); i++ {
+			if !plain[s[i]] || s[i] >= 0x80 {
+				return false
+			}
+		}
+	}
+	return bad == 0
+}
+
+// word loads s[i:i+8]; the compiler makes one load of it.
+func word(s string, i int) uint64 {
+	b := s[i : i+8]
+	return uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
+		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
+}
+
+// notPlain is not zero if one of the eight bytes is above 0x7f, below 0x20, a
+// quote or a backslash. In bytes of seven bits a subtraction sets the top bit
+// only where it borrows.
+func notPlain(word uint64) uint64 {
+	const (
+		ones = 0x0101010101010101
+		tops = 0x80 * ones
+	)
+	quote, backslash := word^'"'*ones, word^'\\'*ones
+	return (word | (word - 0x20*ones) | (quote - ones) | (backslash - ones)) & tops
+}
+
+// appendText is AppendString of a string that may be invalid.
+func appendText(dst []byte, s string) ([]byte, bool) {
+	if isPlain(s) {
+		dst = append(dst, '"')
+		dst = append(dst, s...)
+		return append(dst, '"'), true
+	}
+	if !utf8.ValidString(s) {
+		return dst, false
+	}
+	return AppendString(dst, s), true
+}
+
 // AppendString appends s as a JSON string in the one spelling of RFC 8785
 // section 3.2.2.2: the short escapes where JSON has them, \u00xx in lowercase
 // for the other control characters, everything else verbatim. s must be valid

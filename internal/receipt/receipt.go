@@ -22,6 +22,11 @@ import (
 // the pipeline is wired wrongly.
 var ErrFilledTwice = errors.New("two audit processors sealed one request: put exactly one `audit` processor behind each `audit` receiver")
 
+// ErrConflict is wrapped by an exporter's error when its sink holds another
+// content for a coordinate. It is an alarm: the processor takes nothing more
+// in while it lasts.
+var ErrConflict = errors.New("a sink holds another content for a sealed record: intake has stopped; run `otelaudit verify` on the store and compare it with a copy")
+
 // Receipt travels down a pipeline in the context of one ConsumeLogs call. The
 // receiver makes it and sets the wishes; the processor fills it, in the same
 // goroutine, before ConsumeLogs returns. Not safe for concurrent use.

@@ -1,0 +1,77 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditexporter
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/confmap/confmaptest"
+)
+
+func loadConfig(t *testing.T, name string) (*Config, error) {
+	t.Helper()
+	all, err := confmaptest.LoadConf("testdata/config.yaml")
+	require.NoError(t, err)
+	require.True(t, all.IsSet(name), name)
+	sub, err := all.Sub(name)
+	require.NoError(t, err)
+	config := createDefaultConfig().(*Config)
+	if err := sub.Unmarshal(config); err != nil {
+		return nil, err
+	}
+	return config, confmap.Validate(config)
+}
+
+func TestDefaults(t *testing.T) {
+	config, err := loadConfig(t, "audit")
+	require.NoError(t, err)
+	assert.Equal(t, FileConfig{Directory: "./data/audit", MaxFileBytes: 128 << 20}, *config.File.Get())
+	assert.True(t, config.Required)
+	assert.False(t, config.Retry.Enabled)
+	assert.False(t, config.Queue.HasValue())
+	assert.Equal(t, 5*time.Second, config.Timeout.Timeout)
+}
+
+func TestAllKeys(t *testing.T) {
+	config, err := loadConfig(t, "audit/all")
+	require.NoError(t, err)
+	assert.Equal(t, FileConfig{Directory: "./data/audit", MaxFileBytes: 1 << 20}, *config.File.Get())
+	assert.False(t, config.Required)
+	assert.Equal(t, 20*time.Second, config.Timeout.Timeout)
+	assert.True(t, config.Retry.Enabled)
+	assert.Equal(t, 100*time.Millisecond, config.Retry.InitialInterval)
+	require.True(t, config.Queue.HasValue())
+	assert.False(t, config.Queue.Get().WaitForResult)
+	assert.True(t, config.Queue.Get().Batch.HasValue())
+}
+
+func TestQueueThatWaits(t *testing.T) {
+	config, err := loadConfig(t, "audit/waiting_queue")
+	require.NoError(t, err)
+	require.True(t, config.Queue.HasValue())
+	assert.True(t, config.Queue.Get().WaitForResult)
+	assert.Equal(t, 1, config.Queue.Get().NumConsumers)
+	assert.False(t, config.Queue.Get().Batch.HasValue())
+}
+
+func TestInvalid(t *testing.T) {
+	for name, want := range map[string]string{
+		"audit/empty":               "no sink is configured: set `file::directory`",
+		"audit/empty_file":          "file: `directory` must not be empty",
+		"audit/small_files":         "file: `max_file_bytes` must be from 4096 to 1099511627776, found 100",
+		"audit/eager_queue":         "`sending_queue::wait_for_result` must be true with `required: true`",
+		"audit/batch":               "`sending_queue::batch` must be absent with `required: true`",
+		"audit/queue_without_retry": "`retry_on_failure::enabled` must be true with a `sending_queue` that does not wait",
+		"audit/unknown":             "compress",
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := loadConfig(t, name)
+			assert.ErrorContains(t, err, want)
+		})
+	}
+}

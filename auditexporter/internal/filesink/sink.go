@@ -1,0 +1,237 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package filesink stores sealed records and checkpoints as lines of files, a
+// folder for each origin:
+//
+//	<directory>/<instance>/<journal id>/<life>/<20-digit number>.jsonl
+//
+// What [Sink.Write] acknowledged survives a power cut and is stored once per
+// coordinate. Lines are only ever appended; a coordinate that is stored with
+// other bytes is [ErrConflict] and stays as it is.
+package filesink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/otelaudit/otelaudit/audit"
+	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/internal/durable"
+)
+
+var (
+	// ErrConflict says that a coordinate is stored with other content. It is
+	// an alarm: either the store was changed or a coordinate was used twice.
+	ErrConflict = errors.New("coordinate is stored with other content")
+	// ErrClosed says that the sink was closed.
+	ErrClosed = errors.New("file sink is closed")
+)
+
+// maxOrigins is how many origins are kept open. One that is not costs a scan
+// of its folder when it is written to again.
+const maxOrigins = 64
+
+// Config says where and how to store.
+type Config struct {
+	// Directory holds the store. It is made if it is missing and locked: one
+	// Sink at a time.
+	Directory string
+	// MaxFileBytes is the size in bytes from which on a file is followed by a
+	// new one, at its next checkpoint.
+	MaxFileBytes int64
+	// Logger is told of repairs, never of content.
+	Logger *zap.Logger
+
+	files   fileSystem // tests only
+	origins int        // tests only
+}
+
+// Entry is one line to store.
+type Entry struct {
+	Kind audit.LineKind // LineEvent or LineCheckpoint
+	// Link of a checkpoint has Origin and, as Index, its size, nothing else.
+	Link chain.Link
+	Hash chain.Hash // of an event's link
+	// Event is the canonical form of an event. Its digest is Link.Digest,
+	// which is the caller's to make sure of.
+	Event []byte
+	Note  []byte       // a checkpoint's signed note
+	Range []chain.Hash // a checkpoint's compact range
+}
+
+// Result counts what a Write did.
+type Result struct {
+	Stored      int           // records that are durable now
+	Checkpoints int           // checkpoints that are durable now, repeated ones at a rotation not counted
+	Repeated    int           // records and checkpoints that were stored already
+	Bytes       int64         // bytes written
+	Sync        time.Duration // time spent in making them durable
+}
+
+// Sink is an open store. Safe for concurrent use.
+type Sink struct {
+	config Config
+	lock   *durable.Lock
+
+	mu      sync.Mutex
+	origins map[string]*origin // guarded by mu, at most config.origins
+	uses    uint64             // guarded by mu; counts Writes, the clock of what was used last
+	work    work               // guarded by mu
+	closed  bool               // guarded by mu
+}
+
+// Open opens the store and locks its directory. An error that wraps
+// durable.ErrLocked says that another Sink has it.
+func Open(config Config) (*Sink, error) {
+	if config.files == nil {
+		config.files = disk{}
+	}
+	if config.origins == 0 {
+		config.origins = maxOrigins
+	}
+	config.Directory = filepath.Clean(config.Directory)
+	if err := durable.MkdirAll(config.Directory); err != nil {
+		return nil, fmt.Errorf("open file sink: %w", err)
+	}
+	lock, err := durable.LockDirectory(config.Directory)
+	if errors.Is(err, durable.ErrLocked) {
+		return nil, fmt.Errorf("open file sink: another collector or exporter writes to %s:"+
+			" stop it, or give each its own `file::directory`: %w", config.Directory, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open file sink: %w", err)
+	}
+	return &Sink{config: config, lock: lock, origins: map[string]*origin{}}, nil
+}
+
+// Write stores entries durably, in order. When it returns nil all of them
+// survive a power cut. Entries may repeat what is stored: that is skipped once
+// the stored line was read and is the same, byte for byte; where it is not,
+// Write returns ErrConflict. After an error some entries may be stored (Result
+// says how many); writing all of them again is right. The context is looked at
+// before the disk is, not in between: what was begun is ended.
+func (s *Sink) Write(ctx context.Context, entries []Entry) (Result, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.work.release()
+	var result Result
+	if s.closed {
+		return result, ErrClosed
+	}
+	for len(entries) > 0 {
+		n := run(entries)
+		if err := s.writeRun(ctx, entries[:n], &result); err != nil {
+			return result, fmt.Errorf("write to origin %s: %w", entries[0].Link.Origin, err)
+		}
+		entries = entries[n:]
+	}
+	return result, nil
+}
+
+// run returns how many entries at the start are of one origin.
+func run(entries []Entry) int {
+	n := 1
+	for n < len(entries) && entries[n].Link.Origin == entries[0].Link.Origin {
+		n++
+	}
+	return n
+}
+
+func (s *Sink) writeRun(ctx context.Context, entries []Entry, result *Result) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	o, err := s.origin(ctx, entries[0].Link.Origin)
+	if err != nil {
+		return err
+	}
+	err = o.write(entries, &s.work, result)
+	if errors.Is(err, errStale) {
+		// What is remembered of the folder is wrong: the next Write reads it.
+		delete(s.origins, o.name)
+		return errors.Join(err, o.close())
+	}
+	return err
+}
+
+// origin returns the origin of the given name, read from disk if need be.
+func (s *Sink) origin(ctx context.Context, name string) (*origin, error) {
+	s.uses++
+	o, ok := s.origins[name]
+	if !ok {
+		if err := s.evict(); err != nil {
+			return nil, err
+		}
+		var err error
+		if o, err = newOrigin(&s.config, strings.Clone(name)); err != nil {
+			return nil, err
+		}
+		s.origins[o.name] = o
+	}
+	o.used = s.uses
+	if err := o.load(ctx); err != nil {
+		if ctx.Err() == nil {
+			delete(s.origins, o.name)
+			err = errors.Join(err, o.close())
+		}
+		return nil, err // a cut load goes on where it stopped
+	}
+	return o, nil
+}
+
+// evict makes room for one more origin.
+func (s *Sink) evict() error {
+	if len(s.origins) < s.config.origins {
+		return nil
+	}
+	var oldest *origin
+	for _, o := range s.origins {
+		if oldest == nil || o.used < oldest.used {
+			oldest = o
+		}
+	}
+	// A file with an unsound tail must not be forgotten before it is cut.
+	if err := oldest.restore(); err != nil && !errors.Is(err, errStale) {
+		return fmt.Errorf("close origin %s: %w", oldest.name, err)
+	}
+	delete(s.origins, oldest.name)
+	return oldest.close()
+}
+
+// Close closes the files and frees the directory. Twice is fine.
+func (s *Sink) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	var errs []error
+	for _, o := range s.origins {
+		errs = append(errs, o.restore(), o.close())
+	}
+	s.origins = nil
+	return errors.Join(append(errs, s.lock.Unlock())...)
+}
+
+// appendLine appends the stored line of e with its newline.
+func (e *Entry) appendLine(dst []byte) []byte {
+	if e.Kind == audit.LineCheckpoint {
+		dst = audit.AppendCheckpoint(dst, e.Note, e.Range)
+	} else {
+		dst = audit.AppendEvent(dst, &e.Link, e.Hash, e.Event)
+	}
+	return append(dst, '\n')
+}
+
+func (e *Entry) coordinate() coordinate {
+	return coordinate{checkpoint: e.Kind == audit.LineCheckpoint, number: e.Link.Index}
+}

@@ -1,0 +1,175 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// aftermath is what happens once a step has failed.
+type aftermath string
+
+const (
+	goesOn   aftermath = "the process goes on"
+	killed   aftermath = "the process is killed"
+	lostAll  aftermath = "power is cut, unsynced things are lost"
+	lostNone aftermath = "power is cut, unsynced things are kept"
+)
+
+var aftermaths = []aftermath{goesOn, killed, lostAll, lostNone}
+
+// TestFaults lets every step of the journal fail in every way and be followed
+// by every aftermath.
+func TestFaults(t *testing.T) {
+	rows := 0
+	for _, s := range slices.Sorted(maps.Keys(failures)) {
+		for _, f := range failures[s] {
+			for _, after := range aftermaths {
+				rows++
+				t.Run(fmt.Sprintf("%s/%s/%s", s, f, after), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { runFault(t, s, f, after) })
+				})
+			}
+		}
+	}
+	require.Equal(t, (8*2+6+3*3)*len(aftermaths), rows, "14 steps, three of which can fail by half")
+}
+
+func runFault(t *testing.T, s step, f failure, after aftermath) {
+	w := newWorld(t, uint64(len(s)))
+	if s == stepIdentity {
+		w.faultyOpen(s, f, after)
+		w.open()
+	} else {
+		w.open()
+		w.everything()
+	}
+	if s == stepTail {
+		w.kill()
+		w.faultyOpen(s, f, after)
+		w.open()
+	}
+	if s != stepIdentity && s != stepTail {
+		w.faultyRun(s, f, after)
+	}
+	require.Equal(t, 1, w.failed(s, f), "the fault did not happen")
+	w.everything()
+	require.NoError(t, w.seal(w.control(Stop)))
+	w.finish()
+	w.reopenClean()
+	w.finish()
+}
+
+// faultyOpen lets a step of Open fail.
+func (w *world) faultyOpen(s step, f failure, after aftermath) {
+	w.disk.failOnce(s, f, after != goesOn)
+	require.ErrorIs(w.t, w.tryOpen(), errFault)
+	w.suffer(after, false)
+}
+
+// faultyRun lets a step fail at work.
+func (w *world) faultyRun(s step, f failure, after aftermath) {
+	if s == stepTruncate { // something must fail first
+		w.disk.failTwice(stepSyncGroup, persisted, s, f, after != goesOn)
+	} else {
+		w.disk.failOnce(s, f, after != goesOn)
+	}
+	for range 10 {
+		if w.failed(s, f) > 0 {
+			break
+		}
+		w.everythingThatWorks()
+	}
+	w.suffer(after, true)
+}
+
+func (w *world) suffer(after aftermath, running bool) {
+	count := w.disk.fired
+	switch {
+	case after == goesOn:
+		return
+	case !running && after == killed:
+		w.disk = w.disk.survivors()
+	case !running && after == lostAll:
+		w.disk = w.disk.powerCut(w.t, loseAll, w.random)
+	case !running:
+		w.disk = w.disk.powerCut(w.t, loseNone, w.random)
+	case after == killed:
+		w.kill()
+	case after == lostAll:
+		w.powerCut(loseAll)
+	default:
+		w.powerCut(loseNone)
+	}
+	w.disk.fired = count
+	if running {
+		w.open()
+	}
+}
+
+func (w *world) failed(s step, f failure) int { return w.disk.count(s, f) }
+
+// everything makes groups, checkpoints, segments and deliveries.
+func (w *world) everything() {
+	for range 3 {
+		for _, err := range w.sealTogether(w.client(1), w.client(2), w.client(3)) {
+			require.NoError(w.t, err)
+		}
+		require.NoError(w.t, w.seal(w.control(Heartbeat)))
+		w.advance(time.Second)
+		w.receive(4)
+		w.deliver(3)
+	}
+	require.NoError(w.t, w.journal.PersistCursor())
+}
+
+// everythingThatWorks is everything on a disk that may fail.
+func (w *world) everythingThatWorks() {
+	for range 3 {
+		for _, err := range w.sealTogether(w.client(1), w.client(2), w.client(3)) {
+			w.allow(err)
+		}
+		w.allow(w.seal(w.control(Heartbeat)))
+		w.advance(time.Second)
+		w.receive(4)
+		w.deliver(3)
+	}
+	_ = w.journal.PersistCursor() // tried again by the next
+}
+
+// allow takes the one error that a failing disk may cause.
+func (w *world) allow(err error) {
+	if err != nil {
+		require.ErrorIs(w.t, err, ErrWrite)
+	}
+}
+
+func (w *world) reopenClean() {
+	w.t.Helper()
+	w.open()
+	require.Equal(w.t, CauseClean, w.claims[len(w.claims)-1].Cause)
+}
+
+// failTwice is failOnce for a step that comes only when another has failed.
+func (d *faultDisk) failTwice(first step, how failure, s step, f failure, deadly bool) {
+	stage := 0
+	d.setWeather(func(asked step) (failure, bool) {
+		switch {
+		case stage == 0 && asked == first:
+			stage = 1
+			return how, true
+		case stage == 1 && asked == s:
+			stage, d.dead = 2, deadly
+			return f, true
+		}
+		return "", false
+	})
+}

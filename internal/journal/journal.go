@@ -1,0 +1,450 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/internal/durable"
+)
+
+var (
+	// ErrFull says that the undelivered backlog has reached MaxBytes. Try
+	// again later.
+	ErrFull = errors.New("journal is full: the backlog of undelivered records has reached `journal::max_bytes`")
+	// ErrTooLarge says that a request could never fit.
+	ErrTooLarge = errors.New("request is larger than the journal can ever take")
+	// ErrClosed says that the journal takes nothing more.
+	ErrClosed = errors.New("journal is closed")
+	// ErrWrite says that a group could not be made durable and was taken back.
+	// Try again later.
+	ErrWrite = errors.New("journal could not be written")
+)
+
+// Options says how a journal works. Zero values of the optional fields mean
+// the default.
+type Options struct {
+	Directory string
+	Instance  string             // name of a new log; empty takes the host name, or what the directory says
+	Key       ed25519.PrivateKey // signs checkpoints; required
+
+	MaxBytes           int64         // undelivered payload bytes above which Seal answers ErrFull; default no bound
+	MaxStreams         int           // streams above which records go to the overflow stream; default 100,000, at most maxHeads
+	GroupBytes         int           // a group is closed once it has this much; default 4 MiB, at most maxRequest
+	SegmentBytes       int64         // a segment is closed once it has this much behind its state frame; default 64 MiB
+	CheckpointInterval time.Duration // least time between two checkpoints; default 1 s
+
+	Now     func() time.Time // default time.Now
+	Observe Observer         // optional
+}
+
+const (
+	// maxRequest is the largest request, and the largest sum of requests in a
+	// group: whatever joins, the frame holds it.
+	maxRequest = maxPayload / 2
+	// maxHeads is how many streams a state frame holds, whatever their names.
+	maxHeads = (maxPayload - 1<<13) / (2 + chain.MaxName + 8 + chain.HashSize)
+
+	defaultStreams = 100_000
+)
+
+// Observer is told what the journal did. Its functions must not block.
+type Observer struct {
+	// Committed is called after each durable group with its number of
+	// records, its bytes and how long write and sync took.
+	Committed func(records, bytes int, took time.Duration)
+	// Failed is called when a write, sync or cursor update failed; the journal
+	// goes on.
+	Failed func(err error)
+}
+
+func (o *Options) setDefaults() {
+	if o.GroupBytes == 0 {
+		o.GroupBytes = 4 << 20
+	}
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = 64 << 20
+	}
+	if o.CheckpointInterval == 0 {
+		o.CheckpointInterval = time.Second
+	}
+	if o.MaxStreams == 0 {
+		o.MaxStreams = defaultStreams
+	}
+	o.GroupBytes = min(o.GroupBytes, maxRequest)
+	o.MaxStreams = min(o.MaxStreams, maxHeads-2) // the origin's and the overflow stream come on top
+	if o.MaxBytes == 0 {
+		o.MaxBytes = math.MaxInt64
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Observe.Committed == nil {
+		o.Observe.Committed = func(int, int, time.Duration) {}
+	}
+	if o.Observe.Failed == nil {
+		o.Observe.Failed = func(error) {}
+	}
+}
+
+// Cause says how the life before this one ended.
+type Cause string
+
+// The causes that a start record names.
+const (
+	CauseFirst Cause = "first" // there was none
+	CauseClean Cause = "clean" // with a Stop
+	CauseCrash Cause = "crash" // without
+)
+
+// Previous is the life before this one.
+type Previous struct {
+	Cause  Cause
+	Origin string // empty for CauseFirst
+	Size   uint64
+	Root   chain.Hash
+}
+
+// Journal makes requests durable, in groups, and gives them out again in
+// order. Seal may be called from many goroutines. Next, Delivered and
+// PersistCursor belong to one goroutine, the forwarder.
+type Journal struct {
+	options  Options
+	disk     disk
+	lock     *durable.Lock
+	origin   string
+	previous Previous
+	torn     int64
+
+	writer writer // owned by the goroutine of run
+	done   chan struct{}
+	wake   chan struct{} // capacity 1: there is something in waiting, or closing is set
+
+	mu       sync.Mutex
+	waiting  []*Request // guarded by mu
+	closing  bool       // guarded by mu
+	segments []segment  // guarded by mu; the last one is being written to
+	durable  uint64     // guarded by mu; number of the newest durable frame
+	grown    chan struct{}
+	backlog  backlog // guarded by mu
+
+	reader reader // owned by the forwarder
+}
+
+// backlog counts what is in the journal and not delivered. Bytes of requests
+// that wait for their group count as well.
+type backlog struct {
+	bytes   int64
+	records int64
+}
+
+func (b *backlog) add(h *groupHeader) {
+	b.bytes += h.bytes
+	if h.kind == Client {
+		b.records += int64(h.records)
+	}
+}
+
+func (b *backlog) subtract(other backlog) {
+	b.bytes -= other.bytes
+	b.records -= other.records
+}
+
+// Open takes the journal in options.Directory, making it if it is not there,
+// recovers what the last process left, and begins a segment. The returned
+// journal waits for its start record: before one is sealed Seal takes nothing
+// else, and after a Stop it takes nothing more.
+func Open(options Options) (*Journal, error) {
+	return open(options, realDisk{})
+}
+
+func open(options Options, d disk) (*Journal, error) {
+	options.setDefaults()
+	if len(options.Key) != ed25519.PrivateKeySize {
+		return nil, errors.New("journal has no Ed25519 key to sign checkpoints with")
+	}
+	options.Directory = filepath.Clean(options.Directory)
+	if err := durable.MkdirAll(options.Directory); err != nil {
+		return nil, err
+	}
+	lock, err := durable.LockDirectory(options.Directory)
+	if errors.Is(err, durable.ErrLocked) {
+		return nil, fmt.Errorf("journal %s is used by another pipeline or process: give each `audit` processor a `journal::directory` of its own, and use one such processor in one pipeline only: %w", options.Directory, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	j := &Journal{
+		options: options, disk: d, lock: lock,
+		done: make(chan struct{}), wake: make(chan struct{}, 1), grown: make(chan struct{}),
+	}
+	if err := j.start(); err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	return j, nil
+}
+
+func (j *Journal) start() error {
+	id, err := j.loadIdentity()
+	if err != nil {
+		return err
+	}
+	cursor, err := j.readCursor()
+	if err != nil {
+		return err
+	}
+	r, err := j.recoverSegments(cursor)
+	if err != nil {
+		return err
+	}
+	if err := j.secureTail(r, cursor); err != nil {
+		return err
+	}
+	j.origin = chain.Origin{Instance: id.Instance, Journal: id.Journal, Life: newLife(j.options.Now())}.String()
+	j.previous = previousLife(r.state)
+	j.torn = r.torn
+	j.segments = r.segments
+	j.durable = r.lastNumber()
+	j.backlog = r.backlog
+	j.writer = writer{journal: j, state: r.state, next: j.durable + 1}
+	j.reader = newReader(j, cursor, r.next)
+	if err := j.writer.openSegment(); err != nil {
+		return err
+	}
+	go j.run()
+	return nil
+}
+
+func previousLife(s *state) Previous {
+	switch {
+	case s.origin == "":
+		return Previous{Cause: CauseFirst}
+	case s.ended:
+		return Previous{Cause: CauseClean, Origin: s.origin, Size: s.tree.Size(), Root: s.tree.Root()}
+	default:
+		return Previous{Cause: CauseCrash, Origin: s.origin, Size: s.tree.Size(), Root: s.tree.Root()}
+	}
+}
+
+// Origin returns the name of this life. It exists from its durable start
+// record on.
+func (j *Journal) Origin() string { return j.origin }
+
+// Previous returns what is known of the life before this one.
+func (j *Journal) Previous() Previous { return j.previous }
+
+// Torn returns how many bytes of an unacknowledged write recovery left behind.
+func (j *Journal) Torn() int64 { return j.torn }
+
+// Backlog returns the payload bytes and client records that are not delivered.
+func (j *Journal) Backlog() (bytes, records int64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.backlog.bytes, j.backlog.records
+}
+
+// Request is whole or not at all: its records are sealed in one group.
+type Request struct {
+	Kind    RecordKind
+	Payload []byte // kept as it is, for the forwarder
+	// Links has one entry a record, at least one, and exactly one where Kind is
+	// not Client. Stream (at most chain.MaxName bytes) and Digest are set; Seal
+	// fills in the rest, and Hashes.
+	Links  []chain.Link
+	Hashes []chain.Hash
+	// Frame is the number of the frame that holds the request.
+	Frame uint64
+
+	err    error
+	sealed chan struct{}
+}
+
+// size is what r takes in a group frame, at most.
+func (r *Request) size() int {
+	size := 8 + len(r.Payload)
+	for i := range r.Links {
+		size += smallestRecord + len(r.Links[i].Stream)
+	}
+	return size
+}
+
+// check says what is wrong with r, whatever the journal's state.
+func (r *Request) check() error {
+	if r.Kind > maxRecordKind || len(r.Links) == 0 || r.Kind != Client && len(r.Links) != 1 {
+		return fmt.Errorf("a request of kind %d cannot have %d records", r.Kind, len(r.Links))
+	}
+	for i := range r.Links {
+		if len(r.Links[i].Stream) > chain.MaxName {
+			return fmt.Errorf("the stream of record %d is longer than %d bytes", i, chain.MaxName)
+		}
+	}
+	if r.size() > maxRequest {
+		return ErrTooLarge
+	}
+	return nil
+}
+
+// Seal gives the records of r their coordinates and makes them durable. When
+// it returns nil they survive any crash and will be delivered. On ErrFull,
+// ErrWrite and ErrClosed nothing of r was kept, and it may be sent again. r
+// belongs to the journal until Seal returns.
+func (j *Journal) Seal(r *Request) error {
+	if err := r.check(); err != nil {
+		return err
+	}
+	r.Hashes = make([]chain.Hash, len(r.Links))
+	r.sealed = make(chan struct{})
+	if err := j.admit(r); err != nil {
+		return err
+	}
+	j.wakeUp()
+	<-r.sealed
+	if r.err != nil {
+		j.release(r.backlog())
+	}
+	return r.err
+}
+
+func (j *Journal) wakeUp() {
+	select {
+	case j.wake <- struct{}{}:
+	default: // it will see this as well
+	}
+}
+
+// backlog is what r adds to the backlog.
+func (r *Request) backlog() backlog {
+	b := backlog{bytes: int64(len(r.Payload))}
+	if r.Kind == Client {
+		b.records = int64(len(r.Links))
+	}
+	return b
+}
+
+func (j *Journal) admit(r *Request) error {
+	size := int64(len(r.Payload))
+	if size > j.options.MaxBytes {
+		return ErrTooLarge
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closing {
+		return ErrClosed
+	}
+	if r.Kind == Client && j.backlog.bytes+size > j.options.MaxBytes {
+		return ErrFull
+	}
+	j.backlog.bytes += size
+	j.backlog.records += r.backlog().records
+	j.waiting = append(j.waiting, r)
+	return nil
+}
+
+func (j *Journal) release(gone backlog) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.backlog.subtract(gone)
+}
+
+// Close refuses further requests, waits for those under way, and frees the
+// directory. What is not delivered stays for the next life. The forwarder must
+// have stopped.
+func (j *Journal) Close() error {
+	j.mu.Lock()
+	closed := j.closing
+	j.closing = true
+	j.mu.Unlock()
+	if closed {
+		return nil
+	}
+	j.wakeUp()
+	<-j.done
+	return errors.Join(j.writer.close(), j.reader.close(), j.PersistCursor(), j.lock.Unlock())
+}
+
+// run is the one sealer: it takes all that waits, makes it durable as one
+// group, and wakes the callers.
+func (j *Journal) run() {
+	defer close(j.done)
+	timer := time.NewTimer(math.MaxInt64)
+	defer timer.Stop()
+	for {
+		select {
+		case <-j.wake:
+		case <-timer.C:
+		}
+		for group := j.take(); len(group) > 0; group = j.take() {
+			j.writer.commit(group)
+			j.writer.checkpointIfDue()
+		}
+		j.writer.checkpointIfDue()
+		if j.isClosing() {
+			return
+		}
+		timer.Reset(j.writer.untilCheckpoint())
+	}
+}
+
+func (j *Journal) isClosing() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.closing && len(j.waiting) == 0
+}
+
+// take removes from waiting what the next group holds: requests of one kind,
+// up to GroupBytes. A byte cap closes a group only after its first request.
+func (j *Journal) take() []*Request {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n, size := 0, 0
+	for n < len(j.waiting) && (n == 0 || j.joins(j.waiting[n], size)) {
+		size += j.waiting[n].size()
+		n++
+	}
+	group := j.waiting[:n:n]
+	if j.waiting = j.waiting[n:]; len(j.waiting) == 0 {
+		j.waiting = nil
+	}
+	return group
+}
+
+func (j *Journal) joins(r *Request, size int) bool {
+	return r.Kind == Client && j.waiting[0].Kind == Client && size+r.size() <= j.options.GroupBytes
+}
+
+// publish makes durable frames visible to the forwarder.
+func (j *Journal) publish(number uint64, length int64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.durable = number
+	last := &j.segments[len(j.segments)-1]
+	last.last, last.length = number, length
+	close(j.grown)
+	j.grown = make(chan struct{})
+}
+
+// wait blocks until a frame with the given number is durable or ctx ends.
+func (j *Journal) wait(ctx context.Context, number uint64) error {
+	for {
+		j.mu.Lock()
+		durable, grown := j.durable, j.grown
+		j.mu.Unlock()
+		if durable >= number {
+			return nil
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

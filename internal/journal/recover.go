@@ -1,0 +1,290 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"os"
+)
+
+// CorruptError says where a journal is damaged in a way that no crash leaves
+// behind. Nothing is repaired by itself: acknowledged events may stand there.
+type CorruptError struct {
+	File   string
+	Offset int64
+	Err    error
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("journal is damaged in %s at byte %d: %v: keep a copy of the directory, restore it from one that is whole, or point `journal::directory` at an empty directory and keep this one as evidence", e.File, e.Offset, e.Err)
+}
+
+func (e *CorruptError) Unwrap() error { return e.Err }
+
+// recovery is what Open found on disk.
+type recovery struct {
+	segments []segment // contiguous, oldest first
+	state    *state
+	backlog  backlog
+	next     place  // of the first undelivered frame
+	tail     []byte // the last segment, whole
+	torn     int64  // bytes behind the accepted end of the last segment
+}
+
+// place is where a frame begins.
+type place struct {
+	number  uint64
+	segment uint64
+	offset  int64
+}
+
+// recoverSegments reads all segments and returns what was durable. It changes
+// nothing but to remove a newest segment whose creation was cut, and delivered
+// ones whose removal was.
+func (j *Journal) recoverSegments(cursor uint64) (*recovery, error) {
+	numbers, err := listSegments(j.options.Directory)
+	if err != nil {
+		return nil, err
+	}
+	if numbers, err = j.dropUnborn(numbers); err != nil {
+		return nil, err
+	}
+	births, err := j.readBirths(numbers)
+	if err != nil {
+		return nil, err
+	}
+	oldest, err := j.oldestOf(births, cursor)
+	if err != nil {
+		return nil, err
+	}
+	r := &recovery{state: newState()}
+	for i := oldest; i < len(births); i++ {
+		if err := j.recoverSegment(r, births, i, cursor); err != nil {
+			return nil, err
+		}
+	}
+	if err := j.checkCursor(r, cursor); err != nil {
+		return nil, err
+	}
+	for _, leftover := range births[:oldest] {
+		if err := j.removeSegment(leftover.number); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// oldestOf returns which segment is the oldest that counts. A removal that did
+// not outlive a power cut leaves delivered segments behind a gap: those are let
+// go. Any other gap is damage.
+func (j *Journal) oldestOf(births []birth, cursor uint64) (int, error) {
+	for i := len(births) - 1; i > 0; i-- {
+		if births[i].before.segment == births[i-1].number {
+			continue
+		}
+		if births[i].number > cursor+1 {
+			return 0, &CorruptError{
+				File: j.segmentPath(births[i].number),
+				Err:  fmt.Errorf("segment %d, which it continues, is missing", births[i].before.segment),
+			}
+		}
+		return i, nil
+	}
+	return 0, nil
+}
+
+func (j *Journal) checkCursor(r *recovery, cursor uint64) error {
+	if last := r.lastNumber(); cursor > last {
+		return fmt.Errorf("the cursor of journal %s stands at frame %d, behind its last frame %d: parts of the directory are older than others; restore it as a whole", j.options.Directory, cursor, last)
+	}
+	if len(r.segments) > 0 && cursor+1 < r.segments[0].first {
+		return fmt.Errorf("journal %s has lost its frames %d to %d, which were not delivered: restore the missing *%s files", j.options.Directory, cursor+1, r.segments[0].first-1, segmentSuffix)
+	}
+	return nil
+}
+
+func (r *recovery) lastNumber() uint64 {
+	if len(r.segments) == 0 {
+		return 0
+	}
+	return r.segments[len(r.segments)-1].last
+}
+
+// dropUnborn removes the newest segment if a crash cut its creation: it has no
+// valid state frame, and so nothing was ever built on it.
+func (j *Journal) dropUnborn(numbers []uint64) ([]uint64, error) {
+	if len(numbers) == 0 {
+		return nil, nil
+	}
+	newest := numbers[len(numbers)-1]
+	path := j.segmentPath(newest)
+	_, err := readStateFrame(path, newest)
+	if !errors.Is(err, errFrame) {
+		return numbers, nil // whole, or a fault that readBirths names
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read segment: %w", err)
+	}
+	if laterFrame(data, func(frame) bool { return true }) {
+		return numbers, nil
+	}
+	if err := j.removeSegment(newest); err != nil {
+		return nil, fmt.Errorf("unborn segment: %w", err)
+	}
+	return numbers[:len(numbers)-1], nil
+}
+
+// birth is what a segment's state frame says.
+type birth struct {
+	number uint64
+	salt   uint64
+	before acceptedEnd
+	state  *state // of the newest segment only
+}
+
+func (j *Journal) readBirths(numbers []uint64) ([]birth, error) {
+	births := make([]birth, len(numbers))
+	for i, number := range numbers {
+		path := j.segmentPath(number)
+		f, err := readStateFrame(path, number)
+		if err != nil {
+			return nil, &CorruptError{File: path, Err: err}
+		}
+		before, state, err := parseState(f.payload)
+		if err != nil {
+			return nil, &CorruptError{File: path, Err: err}
+		}
+		births[i] = birth{number: number, salt: f.salt, before: before}
+		if i == len(numbers)-1 {
+			births[i].state = state
+		}
+	}
+	return births, nil
+}
+
+// readStateFrame reads the frame at the start of a segment.
+func readStateFrame(path string, number uint64) (f frame, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return frame{}, err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	f, err = readFrame(file, 0)
+	if err != nil {
+		return frame{}, err
+	}
+	if f.kind != frameState || f.number != number {
+		return frame{}, fmt.Errorf("%w: no state frame %d", errFrame, number)
+	}
+	return f, nil
+}
+
+// recoverSegment reads segment i. The newest one is replayed into the state;
+// the others are checked, up to the length that their successor names.
+func (j *Journal) recoverSegment(r *recovery, births []birth, i int, cursor uint64) error {
+	b := births[i]
+	path := j.segmentPath(b.number)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read segment: %w", err)
+	}
+	scan := segmentScan{recovery: r, path: path, data: data, cursor: cursor, newest: i == len(births)-1}
+	if scan.newest {
+		r.state, r.tail = b.state, data
+		return scan.run(b)
+	}
+	accepted := births[i+1].before.length
+	if uint64(len(data)) < accepted {
+		return &CorruptError{File: path, Offset: int64(len(data)), Err: fmt.Errorf("the file is cut: its successor counts %d bytes", accepted)}
+	}
+	scan.data = data[:accepted]
+	if err := scan.run(b); err != nil {
+		return err
+	}
+	if last := r.lastNumber(); last+1 != births[i+1].number {
+		return &CorruptError{File: path, Offset: int64(len(scan.data)), Err: fmt.Errorf("its last frame is %d, but its successor begins with %d", last, births[i+1].number)}
+	}
+	return nil
+}
+
+// segmentScan walks the frames of one segment.
+type segmentScan struct {
+	recovery *recovery
+	path     string
+	data     []byte
+	cursor   uint64
+	newest   bool
+}
+
+func (s *segmentScan) run(b birth) error {
+	r := s.recovery
+	seg := segment{first: b.number, salt: b.salt}
+	number := b.number
+	for offset := 0; offset < len(s.data); number++ {
+		f, err := parseFrame(s.data[offset:])
+		if err == nil {
+			err = f.check(number, b.salt)
+		}
+		if err != nil && s.torn(offset, number, b.salt) {
+			r.torn = int64(len(s.data) - offset)
+			break
+		}
+		if err == nil {
+			err = s.accept(f, place{number: number, segment: b.number, offset: int64(offset)})
+		}
+		if err != nil {
+			return &CorruptError{File: s.path, Offset: int64(offset), Err: err}
+		}
+		offset += f.size()
+		seg.last, seg.length = number, int64(offset)
+	}
+	r.segments = append(r.segments, seg)
+	return nil
+}
+
+// torn says whether what is wrong at offset is the write that a crash cut. The
+// next frame is written only after this one is durable.
+func (s *segmentScan) torn(offset int, number, salt uint64) bool {
+	return s.newest && !laterFrame(s.data[offset:], func(header frame) bool {
+		return header.number > number && header.salt == salt
+	})
+}
+
+func (s *segmentScan) accept(f frame, at place) error {
+	r := s.recovery
+	if f.number == s.cursor+1 {
+		r.next = at
+	}
+	if f.kind != frameGroup {
+		return nil
+	}
+	if f.number > s.cursor {
+		c := cutter{rest: f.payload}
+		header := c.groupHeader()
+		r.backlog.add(&header)
+	}
+	if s.newest {
+		return r.state.replay(f.payload)
+	}
+	return nil
+}
+
+// secureTail makes the accepted tail durable before anything is built on it.
+// The process that wrote the last frame may have died before its sync, or
+// because of it: after a failed one the page cache still shows what the disk
+// does not have, and the next sync is a success. So what was read is written
+// again, as another file. All frames before the last were durable, and so is
+// the last if it was delivered.
+func (j *Journal) secureTail(r *recovery, cursor uint64) error {
+	if r.lastNumber() <= cursor {
+		return nil
+	}
+	newest := r.segments[len(r.segments)-1]
+	if err := j.disk.writeFile(j.segmentPath(newest.first), r.tail[:newest.length]); err != nil {
+		return fmt.Errorf("secure the tail of the journal: %w", err)
+	}
+	return nil
+}

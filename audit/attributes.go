@@ -37,6 +37,29 @@ const (
 	AttributeMetadata      = "audit.metadata"
 	AttributeDiff          = "audit.diff"
 	AttributeRetentionTag  = "audit.retention.tag"
+	AttributeSpanID        = "audit.span.id" // a span id that is not 16 hex digits
+
+	// The flags of a sender that has cut metadata or diff itself.
+	AttributeMetadataTruncated = "audit.metadata.truncated"
+	AttributeDiffTruncated     = "audit.diff.truncated"
+	// AttributeSenderIntegrity holds, as a map, what a sender claims about an
+	// event's integrity. It is evidence of the claim and is never trusted.
+	AttributeSenderIntegrity = "audit.sender.integrity"
+)
+
+// Attributes of a record and its resource that OpenTelemetry's semantic
+// conventions name.
+const (
+	AttributeClientAddress = "client.address"
+	AttributeUserAgent     = "user_agent.original"
+	AttributeSessionID     = "session.id"
+
+	ResourceEnvironment     = "deployment.environment.name"
+	ResourceServiceName     = "service.name"
+	ResourceServiceVersion  = "service.version"
+	ResourceServiceInstance = "service.instance.id"
+	ResourceHostName        = "host.name"
+	ResourceCloudRegion     = "cloud.region"
 )
 
 // Attributes of the integrity namespace. All of them are outside the record
@@ -96,13 +119,23 @@ const (
 // Attributes of a control record. Sizes are integers, roots and digests
 // lowercase hex.
 const (
-	AttributeOriginVersion        = "audit.origin.version"         // version of the distribution
-	AttributeOriginConfig         = "audit.origin.config"          // digest of the effective configuration
-	AttributeOriginCause          = "audit.origin.cause"           // first, clean or crash: how the previous life ended
-	AttributeOriginPrevious       = "audit.origin.previous"        // name of the previous origin
-	AttributeOriginPreviousSize   = "audit.origin.previous.size"   // its final size
-	AttributeOriginPreviousRoot   = "audit.origin.previous.root"   // its final root
-	AttributeOriginKey            = "audit.origin.key"             // public signing key as standard base64
+	AttributeOriginVersion      = "audit.origin.version"       // version of the distribution
+	AttributeOriginConfig       = "audit.origin.config"        // digest of the effective configuration
+	AttributeOriginCause        = "audit.origin.cause"         // first, clean or crash: how the previous life ended
+	AttributeOriginPrevious     = "audit.origin.previous"      // name of the previous origin
+	AttributeOriginPreviousSize = "audit.origin.previous.size" // its final size
+	AttributeOriginPreviousRoot = "audit.origin.previous.root" // its final root
+	AttributeOriginKey          = "audit.origin.key"           // public signing key as standard base64
+)
+
+// Attributes of an audit.quarantine record: whose record a sink refused for
+// good, by its coordinate and digest, which sink, and why.
+const (
+	AttributeQuarantineOrigin = "audit.quarantine.origin"
+	AttributeQuarantineIndex  = "audit.quarantine.index"
+	AttributeQuarantineDigest = "audit.quarantine.digest"
+	AttributeQuarantineSink   = "audit.quarantine.sink"
+	AttributeQuarantineReason = "audit.quarantine.reason"
 )
 
 // Streams. The first three kinds are chosen by what a record says, the others

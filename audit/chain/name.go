@@ -25,7 +25,7 @@ type Origin struct {
 // ParseOrigin reads the name of an origin.
 func ParseOrigin(name string) (Origin, error) {
 	m := originPattern.FindStringSubmatch(name)
-	if m == nil {
+	if m == nil || CheckInstance(m[1]) != nil {
 		return Origin{}, fmt.Errorf("origin %q is not <instance>/<journal id>/<life>", name)
 	}
 	return Origin{Instance: m[1], Journal: m[2], Life: m[3]}, nil
@@ -37,10 +37,11 @@ func (o Origin) String() string { return strings.Join([]string{o.Instance, o.Jou
 // Log returns the name of the log that o is a life of.
 func (o Origin) Log() string { return o.Instance + "/" + o.Journal }
 
-// CheckInstance says whether name can be the instance of a log.
+// CheckInstance says whether name can be the instance of a log. It names a
+// folder beside the lock file of a store, so some names are not free.
 func CheckInstance(name string) error {
-	if !instancePattern.MatchString(name) || name == "." || name == ".." {
-		return fmt.Errorf("instance %q must match [A-Za-z0-9._-]{1,128}", name)
+	if !instancePattern.MatchString(name) || name == "." || name == ".." || name == "lock" {
+		return fmt.Errorf("instance %q must match [A-Za-z0-9._-]{1,128} and not be `.`, `..` or `lock`", name)
 	}
 	return nil
 }

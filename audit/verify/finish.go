@@ -1,0 +1,335 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package verify
+
+import (
+	"crypto/ed25519"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Finish says what was found. It fails only if the spill did. The verifier is
+// of no use afterwards.
+func (v *Verifier) Finish() (Report, error) {
+	for _, o := range v.order {
+		v.skipTo(o, math.MaxUint64)
+		v.decide(o)
+	}
+	v.placeBads()
+	v.readLives()
+	histories := v.histories()
+	for _, h := range histories {
+		for _, o := range h.lives {
+			v.concludeOrigin(o)
+		}
+	}
+	v.reportBads()
+	for _, h := range histories {
+		v.joinLives(h)
+	}
+	v.checkAllGiven(histories)
+	for _, h := range histories {
+		v.checkFloor(h)
+	}
+	for _, h := range histories {
+		v.close(h)
+		v.checkHead(h)
+		v.checkTail(h)
+		v.checkStubs(h)
+	}
+	v.checkTorn(histories)
+	if v.pager.err != nil {
+		return Report{}, v.pager.err
+	}
+	return v.report(histories), nil
+}
+
+func (v *Verifier) checkAllGiven(histories []*history) {
+	for i := range v.given {
+		g := &v.given[i]
+		at := slices.IndexFunc(histories, func(h *history) bool { return h.name == g.name.Log() })
+		if at < 0 {
+			v.checkGiven(g, nil)
+			continue
+		}
+		v.checkGiven(g, histories[at])
+	}
+}
+
+// close finds out which lives end with a stop that a trusted checkpoint covers.
+func (v *Verifier) close(h *history) {
+	for _, o := range h.lives {
+		o.closed = o.stop != nil && o.end == o.stop.index+1 && o.verified >= o.end
+	}
+}
+
+// checkHead judges what precedes the first stored index of each life.
+func (v *Verifier) checkHead(h *history) {
+	for _, o := range h.lives {
+		switch {
+		case o.headGap == 0:
+		case o == h.oldest():
+			h.open = true
+			if !v.found.has(Missing, o.full, o.headGap-1, o.headGap) {
+				v.openHead(o, fmt.Sprintf("the records below index %d are not in the store", o.headGap))
+			}
+		default:
+			v.missing(o.full, 0, o.headGap, "not in the store, but an older life is")
+		}
+	}
+	if start := h.oldest().start; start != nil && start.previous != "" {
+		h.open = true
+		v.openHead(h.oldest(), "the life before, "+start.previous+", is not in the store")
+	}
+}
+
+func (v *Verifier) openHead(o *origin, detail string) {
+	v.found.add(entry{kind: OpenHead, origin: o.full, indexd: true, detail: detail})
+}
+
+// checkTail says whether the end of the log is proven.
+func (v *Verifier) checkTail(h *history) {
+	newest := h.newest()
+	if newest.closed {
+		return
+	}
+	covered := slices.ContainsFunc(h.lives, func(o *origin) bool { return o.covered > 0 })
+	if covered && newest.covered == newest.end {
+		return
+	}
+	detail := "neither a given checkpoint nor a final audit.origin.stop covers the tail"
+	if covered {
+		detail = "above the given checkpoint"
+	} else {
+		h.open = true
+	}
+	if v.found.damaged[newest.full] || v.flagged[newest.full] {
+		return // what is wrong with this life is named already, and may well be why
+	}
+	from := max(newest.covered, newest.verified)
+	if covered {
+		from = newest.covered
+	}
+	v.found.add(entry{kind: OpenTail, origin: newest.full, first: from, last: from, indexd: true, detail: detail})
+}
+
+// checkStubs judges the stubs of a log: each needs a sealed record that says
+// why.
+func (v *Verifier) checkStubs(h *history) {
+	for _, o := range h.lives {
+		var indexes []uint64
+		for c := range v.stubs {
+			if c.origin == o.full && c.index < o.end {
+				indexes = append(indexes, c.index)
+			}
+		}
+		slices.Sort(indexes)
+		for _, index := range indexes {
+			v.checkStub(h, o, coordinate{o.full, index})
+		}
+	}
+}
+
+func (v *Verifier) checkStub(h *history, o *origin, c coordinate) {
+	e := entry{kind: Quarantined, origin: o.full, first: c.index, last: c.index, indexd: true, at: v.stubs[c],
+		detail: "refused for good by a sink; the record is in the quarantine directory"}
+	switch {
+	case v.explained[c]:
+	case h.newest().closed:
+		e.kind, e.detail = Missing, "a stub stands here, but no sealed record says that it was quarantined"
+	default:
+		h.open = true
+		e.detail = "a stub stands here; no sealed record says so yet"
+	}
+	v.found.add(e)
+}
+
+// checkTorn judges the last lines without newline: in the newest file of a
+// log that is how a crash looks.
+func (v *Verifier) checkTorn(histories []*history) {
+	for _, f := range v.files {
+		if f.torn < 0 {
+			continue
+		}
+		at := place{f, f.torn}
+		o := v.ownerOf(f)
+		if o == nil || v.isNewest(histories, f, o) {
+			e := entry{kind: OpenTail, at: at, detail: "the last line is torn"}
+			if o != nil {
+				e.origin = o.full
+			}
+			v.found.add(e)
+			continue
+		}
+		v.found.add(entry{kind: Malformed, origin: o.full, at: at, detail: "the last line is torn, and this is not the newest file"})
+	}
+}
+
+// ownerOf returns the origin whose file f is: by its lines, else by those of
+// its folder.
+func (v *Verifier) ownerOf(f *file) *origin {
+	if f.origin != nil {
+		return f.origin
+	}
+	for _, other := range v.files {
+		if other.origin != nil && sameFolder(other, f) {
+			return other.origin
+		}
+	}
+	return nil
+}
+
+func (v *Verifier) isNewest(histories []*history, f *file, o *origin) bool {
+	for _, h := range histories {
+		if h.name == o.name.Log() && h.newest() != o {
+			return false
+		}
+	}
+	for _, other := range v.files[f.number+1:] {
+		if other.origin == o {
+			return false
+		}
+	}
+	return true
+}
+
+// has says whether a finding of the kind covers all of [from, to) of origin.
+func (f *findings) has(kind Kind, origin string, from, to uint64) bool {
+	return slices.ContainsFunc(f.entries, func(e entry) bool {
+		return e.kind == kind && e.origin == origin && e.indexd && e.first <= from && e.last+1 >= to
+	})
+}
+
+func (v *Verifier) report(histories []*history) Report {
+	r := Report{
+		Integrity: IntegritySound, Completeness: CompletenessComplete, Trust: TrustNone,
+		Checkpoints: v.checkpoints, Logs: []Log{},
+	}
+	for _, o := range v.order {
+		r.Records += o.records
+	}
+	for i, h := range histories {
+		l := v.log(h)
+		r.Logs = append(r.Logs, l)
+		if i == 0 || weaker(l.Trust, r.Trust) {
+			r.Trust = l.Trust
+		}
+		r.Completeness = worse(r.Completeness, l.Completeness)
+	}
+	if len(histories) == 0 {
+		r.Completeness = CompletenessOpen
+	}
+	if v.found.broken {
+		r.Integrity = IntegrityBroken
+	}
+	if v.found.kind(Missing) || v.found.kind(RolledBack) {
+		r.Completeness = CompletenessBroken
+	}
+	r.Findings, r.MoreFindings = v.found.list(), v.found.more
+	if !v.found.broken {
+		r.Learned = v.learned(histories)
+	}
+	return r
+}
+
+func (v *Verifier) log(h *history) Log {
+	l := Log{Name: h.name, Integrity: IntegritySound, Completeness: CompletenessComplete, Trust: v.trustOf(h)}
+	for _, o := range h.lives {
+		l.Records += o.records
+		l.Lives = append(l.Lives, Life{
+			Origin: o.full, First: decimal(o.headGap), Size: decimal(o.end), Verified: decimal(o.verified),
+			Records: o.records, Closed: o.closed,
+		})
+		if v.found.about(o.full, Kind.Integrity) {
+			l.Integrity = IntegrityBroken
+		}
+		if v.found.about(o.full, func(k Kind) bool { return k == Missing || k == RolledBack }) {
+			l.Completeness = CompletenessBroken
+		}
+		if v.found.about(o.full, func(k Kind) bool { return k == Unverifiable }) {
+			h.open = true
+		}
+	}
+	if h.open || l.Trust == TrustNone {
+		l.Completeness = worse(l.Completeness, CompletenessOpen)
+	}
+	if newest := h.newest(); newest.closed {
+		l.ClosedAt = time.Unix(0, newest.stop.sealedAt).UTC().Format(time.RFC3339Nano)
+	}
+	return l
+}
+
+func (f *findings) about(origin string, of func(Kind) bool) bool {
+	return slices.ContainsFunc(f.entries, func(e entry) bool { return e.origin == origin && of(e.kind) })
+}
+
+func (f *findings) kind(k Kind) bool {
+	_, ok := f.newest[k]
+	return ok
+}
+
+func decimal(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// trustOf says how far the key is trusted that signed for h.
+func (v *Verifier) trustOf(h *history) string {
+	signed := slices.ContainsFunc(h.lives, func(o *origin) bool { return o.verified > 0 || o.covered > 0 })
+	switch instance := h.oldest().name.Instance; {
+	case !signed:
+		return TrustNone
+	case len(v.options.Keys) > 0:
+		return TrustGiven
+	case len(v.options.Pins[instance]) > 0:
+		return TrustPinned
+	default:
+		return TrustFirstUse
+	}
+}
+
+func weaker(a, b string) bool {
+	order := []string{TrustNone, TrustFirstUse, TrustPinned, TrustGiven}
+	return slices.Index(order, a) < slices.Index(order, b)
+}
+
+func worse(a, b string) string {
+	order := []string{CompletenessComplete, CompletenessOpen, CompletenessBroken}
+	return order[max(slices.Index(order, a), slices.Index(order, b))]
+}
+
+// learned is what the next run may hold against the store: what a trusted
+// checkpoint covered. What an earlier run knew beyond that stays known.
+func (v *Verifier) learned(histories []*history) Learned {
+	l := Learned{Pins: map[string][]Pin{}, Floors: map[string]Floor{}}
+	for instance, key := range v.firstUse {
+		if slices.ContainsFunc(histories, func(h *history) bool {
+			return h.oldest().name.Instance == instance && v.trustOf(h) == TrustFirstUse
+		}) {
+			l.Pins[instance] = []Pin{{Key: ed25519.PublicKey(key)}}
+		}
+	}
+	for _, h := range histories {
+		if floor := v.floor(h); len(floor.Lives) > 0 {
+			l.Floors[h.name] = floor
+		}
+	}
+	return l
+}
+
+func (v *Verifier) floor(h *history) Floor {
+	var floor Floor
+	for _, o := range h.lives {
+		size, root := o.verified, o.root
+		for i := range v.given {
+			if g := &v.given[i]; g.Origin == o.full && g.Size == o.covered && g.Size > size {
+				size, root = g.Size, g.Root
+			}
+		}
+		if size > 0 && size >= o.headGap {
+			floor.Lives = append(floor.Lives, FloorLife{Origin: o.full, First: o.headGap, Size: size, Root: root})
+		}
+	}
+	return floor
+}

@@ -1,0 +1,171 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditreceiver
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/otelaudit/otelaudit/internal/receipt"
+)
+
+// Reasons of refused records in the metrics.
+const (
+	reasonMalformed   = "malformed"
+	reasonTenant      = "tenant"
+	reasonTooLarge    = "too_large"
+	reasonOverloaded  = "overloaded"
+	reasonRefused     = "refused"
+	reasonUnavailable = "unavailable"
+)
+
+// format is what the events come as, for the collector's own metrics.
+const format = "json"
+
+// events answers POST /v1/events: read, decode, hand on, and say what became
+// of each event. A request is taken whole or not at all.
+func (r *auditReceiver) events(req *http.Request) answer {
+	if req.Method != http.MethodPost {
+		return answer{status: http.StatusMethodNotAllowed, allow: http.MethodPost, problem: "use POST"}
+	}
+	if !isContentType(req.Header.Get("Content-Type")) {
+		return answer{status: http.StatusUnsupportedMediaType, problem: "the content type must be application/json or application/x-ndjson, in UTF-8"}
+	}
+	tenant, err := r.config.Tenant.tenant(req.Context(), req.Header)
+	if err != nil {
+		return answer{status: http.StatusForbidden, problem: err.Error()}
+	}
+	taken := share{of: &r.budget}
+	defer taken.release()
+	text, err := readBody(req, r.config.maxBody(), &taken)
+	if err != nil {
+		return unreadable(err)
+	}
+	return r.take(req, text, tenant, &taken)
+}
+
+// take decodes a body and hands its events on.
+func (r *auditReceiver) take(req *http.Request, text, tenant string, taken *share) answer {
+	ctx := r.obsreport.StartLogsOp(r.config.Tenant.callerContext(req.Context(), req.Header))
+	b, err := decode(text, tenant, taken)
+	switch {
+	case err != nil:
+		r.obsreport.EndLogsOp(ctx, format, b.events, err)
+		a := unreadable(err)
+		a.events = b.events
+		return a
+	case len(b.faults) > 0:
+		r.obsreport.EndLogsOp(ctx, format, b.events, errFaulty)
+		return b.refused()
+	case b.events == 0:
+		r.obsreport.EndLogsOp(ctx, format, 0, nil)
+		return answer{status: http.StatusOK}
+	}
+	filled := &receipt.Receipt{Tenant: tenant, IntegrityHash: true}
+	err = r.consume(ctx, b, filled)
+	r.obsreport.EndLogsOp(ctx, format, b.events, err)
+	if err != nil {
+		return r.failed(err, b, filled)
+	}
+	return answer{status: http.StatusOK, events: b.events, results: sealedResults(filled.Results)}
+}
+
+// errFaulty stands for a refused request in traces: the texts are the
+// client's.
+var errFaulty = errors.New("the request holds faulty events")
+
+// consume hands the events to the pipeline. It returns nil only if every one
+// of them is durable.
+func (r *auditReceiver) consume(ctx context.Context, b *batch, filled *receipt.Receipt) error {
+	ctx, cancel := context.WithTimeout(receipt.NewContext(ctx, filled), r.config.RequestTimeout)
+	defer cancel()
+	if err := r.next.ConsumeLogs(ctx, b.logs); err != nil {
+		return err
+	}
+	return checkReceipt(filled, b.events)
+}
+
+// unreadable answers for a body that was not read to its end.
+func unreadable(err error) answer {
+	var large *http.MaxBytesError
+	var network net.Error
+	switch {
+	case errors.As(err, &large):
+		return answer{status: http.StatusRequestEntityTooLarge, reason: reasonTooLarge, problem: "the body is larger than this collector takes: send fewer events at a time"}
+	case errors.Is(err, errNeverFits), errors.Is(err, errTooMany):
+		return answer{status: http.StatusRequestEntityTooLarge, reason: reasonTooLarge, problem: err.Error()}
+	case errors.Is(err, errBusy):
+		return answer{status: http.StatusTooManyRequests, reason: reasonOverloaded, problem: err.Error(), retryAfter: retryBusy}
+	case errors.As(err, &network) && network.Timeout():
+		return answer{status: http.StatusRequestTimeout, reason: reasonOverloaded, problem: "the body did not come in time: send again"}
+	default:
+		return answer{status: http.StatusBadRequest, reason: reasonMalformed, problem: "the body cannot be read: " + err.Error()}
+	}
+}
+
+// refused answers for events that are faulty before the pipeline sees them.
+func (b *batch) refused() answer {
+	a := answer{status: http.StatusBadRequest, reason: reasonMalformed, problem: b.problem(), results: b.results(), events: b.events}
+	if !b.malformed() {
+		a.status, a.reason = http.StatusForbidden, reasonTenant
+	}
+	return a
+}
+
+// failed answers for what the pipeline did not take.
+func (r *auditReceiver) failed(err error, b *batch, filled *receipt.Receipt) answer {
+	if errors.Is(err, errNoReceipt) || errors.Is(err, errMiscount) || errors.Is(err, receipt.ErrFilledTwice) {
+		r.settings.Logger.Error("the pipeline of this receiver is wired wrongly", zap.Error(err))
+		return answer{status: http.StatusServiceUnavailable, retryAfter: retryWiring, problem: err.Error(), events: b.events, reason: reasonUnavailable}
+	}
+	v := judgeError(err)
+	if v.problem == "" {
+		// Whose text it is nobody knows: it is for the operator, not for the
+		// client.
+		r.settings.Logger.Warn("the pipeline did not take a request", zap.Int("events", b.events), zap.Error(err))
+		v.problem = "the pipeline could not take the events: see the collector's log"
+	}
+	a := answer{status: v.status, retryAfter: v.retryAfter, problem: v.problem, events: b.events, reason: reasonUnavailable}
+	switch v.status {
+	case http.StatusBadRequest:
+		a.reason = reasonRefused
+		if filled.Filled() {
+			a.results = refusedResults(filled.Results)
+		}
+	case http.StatusRequestEntityTooLarge:
+		a.reason = reasonTooLarge
+	case http.StatusTooManyRequests:
+		a.reason = reasonOverloaded
+	}
+	return a
+}
+
+// sealedResults tells where each event is stored.
+func sealedResults(sealed []receipt.Result) []result {
+	results := make([]result, len(sealed))
+	for i := range sealed {
+		results[i] = result{status: statusDurable, reason: strings.Join(sealed[i].Reasons, "; "), sealed: &sealed[i]}
+		if len(sealed[i].Reasons) > 0 {
+			results[i].status = statusFlagged
+		}
+	}
+	return results
+}
+
+// refusedResults tells which events refused their request.
+func refusedResults(judged []receipt.Result) []result {
+	results := make([]result, len(judged))
+	for i := range judged {
+		results[i] = result{status: statusWithheld, reason: strings.Join(judged[i].Reasons, "; "), sealed: &judged[i]}
+		if len(judged[i].Reasons) > 0 {
+			results[i].status = statusRefused
+		}
+	}
+	return results
+}

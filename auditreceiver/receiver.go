@@ -1,0 +1,133 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditreceiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/config/confighttp"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/collector/receiver/receiverhelper"
+	"go.opentelemetry.io/otel/metric"
+	"go.uber.org/zap"
+
+	"github.com/otelaudit/otelaudit/auditreceiver/internal/metadata"
+)
+
+const (
+	pathEvents = "/v1/events"
+	transport  = "http"
+
+	// answerTime is what a handler gets beside the pipeline's time, to write
+	// its answer, before shutdown gives up on it.
+	answerTime = 2 * time.Second
+)
+
+// auditReceiver is the running component.
+type auditReceiver struct {
+	config    Config
+	settings  receiver.Settings
+	next      consumer.Logs
+	obsreport *receiverhelper.ObsReport
+	telemetry *metadata.TelemetryBuilder
+	budget    budget
+
+	server   *http.Server
+	listener net.Listener
+	serving  sync.WaitGroup
+}
+
+func newReceiver(config *Config, set receiver.Settings, next consumer.Logs) (*auditReceiver, error) {
+	obsreport, err := receiverhelper.NewObsReport(receiverhelper.ObsReportSettings{
+		ReceiverID: set.ID, Transport: transport, ReceiverCreateSettings: set,
+	})
+	if err != nil {
+		return nil, err
+	}
+	telemetry, err := metadata.NewTelemetryBuilder(set.TelemetrySettings)
+	if err != nil {
+		return nil, err
+	}
+	r := &auditReceiver{config: *config, settings: set, next: next, obsreport: obsreport, telemetry: telemetry}
+	r.budget.limit = config.MaxInFlightBytes
+	return r, nil
+}
+
+// Start begins to listen. It returns once the endpoint takes connections.
+func (r *auditReceiver) Start(ctx context.Context, host component.Host) error {
+	err := r.telemetry.RegisterReceiverAuditInFlightBytesCallback(func(_ context.Context, o metric.Int64Observer) error {
+		o.Observe(r.budget.used.Load())
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
+	server, err := r.config.HTTP.ToServer(ctx, host.GetExtensions(), r.settings.TelemetrySettings, r.handler(),
+		confighttp.WithErrorHandler(r.serveServerError))
+	if err != nil {
+		return fmt.Errorf("set up the server of `http`: %w", err)
+	}
+	listener, err := r.config.HTTP.ToListener(ctx)
+	if err != nil {
+		return fmt.Errorf("listen on `http::endpoint`: %w", err)
+	}
+	r.settings.Logger.Info("listening for audit events", zap.Stringer("endpoint", listener.Addr()))
+	r.server, r.listener = server, listener
+	r.serving.Go(func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			componentstatus.ReportStatus(host, componentstatus.NewFatalErrorEvent(fmt.Errorf("serve `http::endpoint`: %w", err)))
+		}
+	})
+	return nil
+}
+
+// Shutdown stops to listen and waits for the requests in flight, each of which
+// gets its true answer, for as long as the pipeline has time for one. Safe
+// without Start and when called again.
+func (r *auditReceiver) Shutdown(ctx context.Context) error {
+	var err error
+	if r.server != nil {
+		ctx, cancel := context.WithTimeout(ctx, r.config.RequestTimeout+answerTime)
+		defer cancel()
+		if err = r.server.Shutdown(ctx); err != nil {
+			err = errors.Join(fmt.Errorf("wait for requests in flight: %w", err), r.server.Close())
+		}
+		r.server = nil
+	}
+	r.serving.Wait()
+	r.telemetry.Shutdown()
+	return err
+}
+
+// handler routes requests. Every answer of it is JSON.
+func (r *auditReceiver) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc(pathEvents, func(w http.ResponseWriter, req *http.Request) {
+		r.send(w, req, r.events(req))
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
+		r.send(w, req, answer{status: http.StatusNotFound, problem: "there is nothing here: send events to " + pathEvents})
+	})
+	return mux
+}
+
+// serveServerError answers for what the server finds before our handlers run:
+// a caller that is not authenticated, and compression that cannot be read.
+func (r *auditReceiver) serveServerError(w http.ResponseWriter, req *http.Request, message string, status int) {
+	if status == http.StatusUnauthorized {
+		// The authenticator's text is for the operator, not for a stranger.
+		r.settings.Logger.Debug("caller is not authenticated", zap.String("error", message))
+		message = "the caller is not authenticated"
+	}
+	r.send(w, req, answer{status: status, problem: message})
+}

@@ -1,0 +1,200 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditreceiver
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"sync"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/otelaudit/otelaudit/audit"
+)
+
+const (
+	// maxEvents is how many events one request may hold: the memory of an
+	// empty event is far more than its three bytes.
+	maxEvents = 10_000
+	// maxFaults is how many faulty events of a request are named.
+	maxFaults = 50
+
+	// What an event takes in memory beside its bytes, about: of each value,
+	// and of the record itself.
+	bytesPerValue  = 64
+	bytesPerRecord = 512
+
+	copyBytes = 32 << 10
+)
+
+// batch is a request that has been read.
+type batch struct {
+	logs   plog.Logs
+	events int // how many were read, faulty ones included
+	faults []fault
+}
+
+// fault is what is wrong with one event of a request.
+type fault struct {
+	position int
+	foreign  bool // well-formed, but of another tenant than the caller
+	problem  string
+}
+
+// isContentType says whether a body of this type is read as JSON. The form
+// type is what curl sends when it is told nothing else.
+func isContentType(header string) bool {
+	kind, parameters, err := mime.ParseMediaType(header)
+	if err != nil {
+		return false
+	}
+	if charset, ok := parameters["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
+		return false
+	}
+	switch kind {
+	case "application/json", "application/x-ndjson", "application/x-www-form-urlencoded":
+		return true
+	}
+	return false
+}
+
+// readBody reads the whole body into memory that taken has admitted.
+func readBody(req *http.Request, maxBody int64, taken *share) (string, error) {
+	body := bodyWriter{taken: taken}
+	if req.ContentLength > maxBody {
+		return "", &http.MaxBytesError{Limit: maxBody}
+	}
+	if req.ContentLength > 0 {
+		if err := taken.grow(req.ContentLength); err != nil {
+			return "", err
+		}
+		body.text.Grow(int(req.ContentLength))
+	}
+	buffer := copyBuffers.Get().(*[copyBytes]byte)
+	defer copyBuffers.Put(buffer)
+	_, err := io.CopyBuffer(&body, struct{ io.Reader }{req.Body}, buffer[:])
+	return body.text.String(), err
+}
+
+var copyBuffers = sync.Pool{New: func() any { return new([copyBytes]byte) }}
+
+// bodyWriter gathers a body whose size may not be known before.
+type bodyWriter struct {
+	text  strings.Builder
+	taken *share
+}
+
+func (w *bodyWriter) Write(p []byte) (int, error) {
+	if more := int64(w.text.Len()+len(p)) - w.taken.size; more > 0 {
+		if err := w.taken.grow(more); err != nil {
+			return 0, err
+		}
+	}
+	return w.text.Write(p)
+}
+
+// decode reads all events of a body. Events that are wrong become faults; an
+// error is about the whole request: errBusy, errNeverFits or errTooMany.
+func decode(text, tenant string, taken *share) (*batch, error) {
+	build := newBuilder()
+	b := &batch{logs: build.logs}
+	reader := audit.NewEventReader(text)
+	for {
+		record := build.begin()
+		err := reader.Next(build.resource, record)
+		if errors.Is(err, io.EOF) {
+			build.drop()
+			return b, nil
+		}
+		if b.events == maxEvents {
+			return b, errTooMany
+		}
+		b.events++
+		if ended := b.judge(err, record, tenant); ended {
+			return b, nil
+		}
+		if err := taken.grow(bytesPerRecord + bytesPerValue*int64(reader.Values())); err != nil {
+			return b, err
+		}
+		build.end(err == nil)
+	}
+}
+
+// judge notes what is wrong with the event read last, whose decoding gave err.
+// It is true if reading must end there.
+func (b *batch) judge(err error, record plog.LogRecord, tenant string) (ended bool) {
+	found := fault{position: b.events - 1}
+	switch {
+	case err == nil && !isForeign(record, tenant):
+		return false
+	case err == nil:
+		found.foreign, found.problem = true, problemForeign
+	case isFields(err):
+		found.problem = err.Error()
+	default:
+		found.problem, ended = "the JSON cannot be read on: "+err.Error(), true
+	}
+	b.faults = append(b.faults, found)
+	return ended || len(b.faults) == maxFaults
+}
+
+// isFields says whether err is about one event, behind which reading goes on.
+func isFields(err error) bool {
+	var fields audit.FieldErrors
+	return errors.As(err, &fields)
+}
+
+var errTooMany = fmt.Errorf("the request holds more than %d events: send fewer at a time", maxEvents)
+
+const problemForeign = "context.tenantId: is not the tenant of the caller: leave it out, or authenticate as that tenant"
+
+// isForeign says whether a record names another tenant than the authenticated
+// one.
+func isForeign(record plog.LogRecord, tenant string) bool {
+	if tenant == "" {
+		return false
+	}
+	said, ok := record.Attributes().Get(audit.AttributeTenantID)
+	return ok && (said.Type() != pcommon.ValueTypeStr || said.Str() != tenant)
+}
+
+// malformed says whether an event is wrong in itself, whoever sends it.
+func (b *batch) malformed() bool {
+	for i := range b.faults {
+		if !b.faults[i].foreign {
+			return true
+		}
+	}
+	return false
+}
+
+// results says what becomes of each event of a refused request.
+func (b *batch) results() []result {
+	results := make([]result, b.events)
+	for i := range results {
+		results[i].status = statusWithheld
+	}
+	for _, f := range b.faults {
+		results[f.position] = result{status: statusRefused, reason: f.problem}
+	}
+	return results
+}
+
+// problem sums the faults up, naming the first.
+func (b *batch) problem() string {
+	first := b.faults[0]
+	text := fmt.Sprintf("event %d: %s", first.position, first.problem)
+	switch {
+	case len(b.faults) == maxFaults:
+		text += fmt.Sprintf(" (reading ended at the %dth faulty event)", maxFaults)
+	case len(b.faults) > 1:
+		text += fmt.Sprintf(" (and %d more faulty events, see results)", len(b.faults)-1)
+	}
+	return text
+}

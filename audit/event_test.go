@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -236,13 +237,16 @@ func TestEventOfForeignRecord(t *testing.T) {
 	attrs.PutStr(AttributeActorType, "user")
 	attrs.PutEmptyBytes("raw").FromRaw([]byte{1, 2, 255})
 	attrs.PutStr("bad", "a\xffb")
+	attrs.PutDouble("nan", math.NaN())
+	attrs.PutDouble("up", math.Inf(1))
+	attrs.PutDouble("down", math.Inf(-1))
 	attrs.PutStr(AttributeChainHash, "00")
 	attrs.PutStr(AttributeOutcome, "failure")
 	attrs.PutStr(AttributeOutcomeReason, "quota")
 	d.resource.Attributes().PutInt(ResourceServiceName, 1)
 	d.record.Body().SetEmptyMap().PutInt("n", 1)
 	assert.JSONEq(t, `{"outcome":"FAILURE","actor":{"type":"user"},"message":{"n":1},
-		"attributes":{"audit.actor.id":5,"raw":"AQL/","bad":"a\ufffdb","audit.outcome.reason":"quota"},
+		"attributes":{"audit.actor.id":5,"raw":"AQL/","bad":"a\ufffdb","nan":"NaN","up":"Infinity","down":"-Infinity","audit.outcome.reason":"quota"},
 		"resource":{"service.name":1}}`, d.encode())
 }
 

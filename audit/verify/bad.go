@@ -3,7 +3,12 @@
 
 package verify
 
-import "github.com/otelaudit/otelaudit/audit/chain"
+import (
+	"maps"
+	"slices"
+
+	"github.com/otelaudit/otelaudit/audit/chain"
+)
 
 // maxBads bounds the unsound lines that are held until the end, where it is
 // known which of them stand in the place of a record. The rest is reported at
@@ -75,6 +80,9 @@ func (v *Verifier) placeBads() {
 	for _, b := range v.bads {
 		v.placeBad(b)
 	}
+	for _, o := range v.order {
+		o.filledAt = slices.Sorted(maps.Keys(o.fills))
+	}
 }
 
 func (v *Verifier) placeBad(b *bad) {
@@ -86,22 +94,13 @@ func (v *Verifier) placeBad(b *bad) {
 		hints = append(hints, b.after)
 	}
 	switch {
-	case b.claims && v.vacant(b.claimed) && (len(hints) == 0 || contains(hints, b.claimed)):
+	case b.claims && v.vacant(b.claimed) && (len(hints) == 0 || slices.Contains(hints, b.claimed)):
 		v.fill(b, b.claimed)
 	case len(hints) > 0:
 		v.fill(b, hints[0])
 	case b.claims:
 		b.beside = !v.vacant(b.claimed) && v.origins[b.claimed.origin] != nil
 	}
-}
-
-func contains(list []coordinate, c coordinate) bool {
-	for _, have := range list {
-		if have == c {
-			return true
-		}
-	}
-	return false
 }
 
 // vacant says whether nothing sound, and no other unsound line, stands at c.

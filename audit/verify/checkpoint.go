@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"math"
+	"slices"
 
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/chain"
@@ -26,7 +27,7 @@ const (
 	// maxPending bounds the undecided checkpoints that are kept per origin.
 	maxPending = 1_024
 	// maxRegions bounds the regions per origin that wait for late lines.
-	maxRegions = 4_096
+	maxRegions = 16_384
 	// maxIndex is the highest index; on a record it is an int64.
 	maxIndex = math.MaxInt64
 )
@@ -213,7 +214,7 @@ func (v *Verifier) settleLate(o *origin, p *point) {
 
 // leave sets aside what p did not confirm.
 func (v *Verifier) leave(o *origin, p *point, breaks []brk) {
-	if len(o.regions) >= maxRegions {
+	if len(o.regions) >= v.maxRegions {
 		v.thin(o)
 	}
 	r := region{
@@ -226,24 +227,22 @@ func (v *Verifier) leave(o *origin, p *point, breaks []brk) {
 	o.regions = append(o.regions, r)
 }
 
-// thin makes room for another region: those that late lines have completed by
-// now are confirmed and go; if there are none, the oldest is concluded as it
-// stands.
+// thin makes room for other regions: those that late lines have completed by
+// now are confirmed and go; if they are few, the older ones are concluded as
+// they stand.
 func (v *Verifier) thin(o *origin) {
-	kept := o.regions[:0]
-	for i := range o.regions {
-		r := &o.regions[i]
+	o.regions = slices.DeleteFunc(o.regions, func(r region) bool {
 		tree, ok := o.replay(r.start.Clone(), r.to, nil)
-		if !ok || tree.Root() != r.root {
-			kept = append(kept, *r)
-		}
+		return ok && tree.Root() == r.root
+	})
+	if len(o.regions) < v.maxRegions-v.maxRegions/16 {
+		return
 	}
-	o.regions = kept
-	if len(o.regions) >= maxRegions {
-		oldest := o.regions[0]
-		o.regions = append(o.regions[:0], o.regions[1:]...)
-		v.conclude(o, &oldest)
+	older := o.regions[:v.maxRegions/16]
+	for i := range older {
+		v.conclude(o, &older[i])
 	}
+	o.regions = slices.Clone(o.regions[len(older):])
 }
 
 // anchorAt begins anew at p, whose compact range stands for the leaves below.

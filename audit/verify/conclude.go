@@ -13,7 +13,7 @@ import (
 
 // maxReplayed bounds the leaves that are hashed again to find out which of
 // several lines the signed root knows.
-const maxReplayed = 1 << 24
+const maxReplayed = 1 << 20
 
 // choice overrides leaves of the table.
 type choice map[uint64]chain.Hash
@@ -74,7 +74,8 @@ func (v *Verifier) concludeOrigin(o *origin) {
 		v.conclude(o, &o.regions[i])
 	}
 	if o.end > o.anchor.Size() {
-		v.conclude(o, &region{from: o.anchor.Size(), to: o.end, start: o.anchor.Clone(), breaks: o.breaks, recent: o.recent})
+		breaks := splitBreaks(&o.breaks, o.end)
+		v.conclude(o, &region{from: o.anchor.Size(), to: o.end, start: o.anchor.Clone(), breaks: breaks, recent: o.recent})
 	}
 	// What is left over stands where everything was confirmed.
 	for _, index := range slices.Sorted(maps.Keys(o.alternatives)) {
@@ -171,14 +172,9 @@ func (v *Verifier) missing(origin string, from, to uint64, detail string) {
 
 // fillsIn returns the indexes in [from, to) for which an unsound line stands.
 func (o *origin) fillsIn(from, to uint64) []uint64 {
-	var list []uint64
-	for index := range o.fills {
-		if index >= from && index < to {
-			list = append(list, index)
-		}
-	}
-	slices.Sort(list)
-	return list
+	start, _ := slices.BinarySearch(o.filledAt, from)
+	end, _ := slices.BinarySearch(o.filledAt, to)
+	return o.filledAt[start:end]
 }
 
 // filled says whether unsound lines stand for records in [from, to), and

@@ -120,17 +120,7 @@ func (v *Verifier) vouched(o *origin) bool {
 	if o.start != nil || o.verified > 0 || o.points > 0 || v.flagged[o.full] || len(o.expect) > 0 || len(o.fills) > 0 {
 		return true
 	}
-	return len(o.children) > 0 || v.namedBefore(o)
-}
-
-// namedBefore says whether a start record names o as its predecessor.
-func (v *Verifier) namedBefore(o *origin) bool {
-	for _, other := range v.order {
-		if other.start != nil && other.start.previous == o.full && other.name.Log() == o.name.Log() {
-			return true
-		}
-	}
-	return false
+	return len(o.children) > 0
 }
 
 // histories groups the origins by log, lives in order, and reports those that

@@ -63,7 +63,8 @@ type origin struct {
 
 	regions      []region // between two anchors, to be looked at again at the end
 	alternatives map[uint64][]*fact
-	fills        map[uint64]*bad
+	fills        map[uint64]*bad // unsound lines that stand for a record
+	filledAt     []uint64        // the keys of fills in order
 
 	verified   uint64     // size of the newest trusted checkpoint
 	root       chain.Hash // its root

@@ -20,6 +20,8 @@ type Verifier struct {
 	given   []given
 	window  int
 
+	maxRegions int
+
 	origins map[string]*origin
 	order   []*origin // as first met
 	current *origin   // of the line before; most lines go on with it
@@ -57,17 +59,18 @@ func New(options Options) (*Verifier, error) {
 		return nil, err
 	}
 	v := &Verifier{
-		options:   options,
-		given:     parsed,
-		window:    options.Window,
-		origins:   map[string]*origin{},
-		pager:     pager{spill: options.Spill},
-		firstUse:  map[string][]byte{},
-		stubs:     map[coordinate]place{},
-		explained: map[coordinate]bool{},
-		flagged:   map[string]bool{},
-		forged:    map[string]bool{},
-		found:     findings{damaged: map[string]bool{}, newest: map[Kind]int{}},
+		options:    options,
+		given:      parsed,
+		window:     options.Window,
+		origins:    map[string]*origin{},
+		pager:      pager{spill: options.Spill},
+		maxRegions: maxRegions,
+		firstUse:   map[string][]byte{},
+		stubs:      map[coordinate]place{},
+		explained:  map[coordinate]bool{},
+		flagged:    map[string]bool{},
+		forged:     map[string]bool{},
+		found:      findings{damaged: map[string]bool{}, newest: map[Kind]int{}},
 	}
 	if v.window <= 0 {
 		v.window = DefaultWindow

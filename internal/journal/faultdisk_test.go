@@ -156,6 +156,13 @@ func (d *faultDisk) gone() bool {
 	return d.dead
 }
 
+// asked says how often a step was asked for.
+func (d *faultDisk) asked(s step) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.seen[s]
+}
+
 func (d *faultDisk) count(s step, f failure) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -22,7 +22,7 @@ const seedVariable = "OTELAUDIT_JOURNAL_SEED"
 // TestSimulation drives the journal through chance requests, faults, deaths
 // and deliveries. Each seed is the same run every time.
 func TestSimulation(t *testing.T) {
-	first, seeds := uint64(1), uint64(3000)
+	first, seeds := uint64(1), uint64(300)
 	if text := os.Getenv(seedVariable); text != "" {
 		seed, err := strconv.ParseUint(text, 10, 64)
 		require.NoError(t, err, seedVariable)

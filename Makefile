@@ -1,0 +1,85 @@
+# Copyright The otelaudit Authors
+# SPDX-License-Identifier: Apache-2.0
+
+GO     ?= go
+BUILDER = $(GO) tool -modfile=tools/go.mod go.opentelemetry.io/collector/cmd/builder
+LINTER  = $(GO) tool -modfile=tools/golangci-lint/go.mod github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+# The race detector needs a C compiler; without one the tests still run.
+RACE   := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
+
+SOURCES := go.mod go.sum $(shell find audit auditexporter auditprocessor auditreceiver cmd internal \
+	-name '*.go' ! -name '*_test.go')
+
+FUZZTIME ?= 20s
+EVENTS   ?= 2000000
+ROUNDS   ?= 300
+
+.PHONY: run build test check bench testbed testbed-soak generate fmt fmt-check lint vet tidy-check
+.PHONY: generate-check litter-check fuzz clean
+
+run: build
+	./bin/otelcol-audit --config config/quickstart.yaml
+
+build: bin/otelcol-audit bin/otelaudit
+
+bin/otelcol-audit: _build/.generated $(SOURCES)
+	cd _build && $(GO) build -trimpath -ldflags='-s -w' -o ../bin/otelcol-audit .
+
+bin/otelaudit: $(SOURCES)
+	$(GO) build -trimpath -ldflags='-s -w' -o bin/otelaudit ./cmd/otelaudit
+
+_build/.generated: builder-config.yaml go.mod go.sum tools/go.mod
+	$(BUILDER) --config=builder-config.yaml --skip-strict-versioning=false --skip-compilation
+	touch $@
+
+test: build
+	$(GO) test $(RACE) -timeout 14m ./...
+
+check: litter-check fmt-check vet lint tidy-check generate-check
+
+fmt:
+	$(LINTER) fmt
+
+fmt-check:
+	$(LINTER) fmt --diff
+
+vet:
+	GOOS=linux $(GO) vet ./...
+	GOOS=darwin $(GO) vet ./...
+
+lint:
+	$(LINTER) run
+
+tidy-check:
+	$(GO) mod tidy -diff
+	cd tools && $(GO) mod tidy -diff
+	cd tools/golangci-lint && $(GO) mod tidy -diff
+
+generate:
+	$(GO) generate ./...
+
+generate-check:
+	tools/unchanged.sh $(MAKE) generate
+
+litter-check:
+	@litter=$$(git ls-files -co --exclude-standard | grep -E '(~|\.(orig|rej|tmp|bak|swp|log|out|test|prof))$$'); \
+	if [ -n "$$litter" ]; then echo "temporary files in the tree:"; echo "$$litter"; exit 1; fi
+
+# Nanoseconds and allocations of each stage, then the whole collector under load.
+bench: build
+	$(GO) test -run '^$$' -bench . -benchmem ./audit/... ./auditreceiver/... ./auditprocessor/... ./auditexporter/... ./internal/...
+	$(GO) run ./testbed/cmd/load
+
+testbed: build
+	$(GO) test -count=1 -timeout 14m -v ./testbed/...
+
+# The same tests, longer: make testbed-soak EVENTS=20000000 ROUNDS=1000
+testbed-soak: build
+	$(GO) test -count=1 -timeout 0 -v ./testbed -run 'TestMixedLoad|TestKillDuringLoad' -events $(EVENTS) -rounds $(ROUNDS)
+
+# Every fuzzer for FUZZTIME.
+fuzz:
+	FUZZTIME=$(FUZZTIME) tools/fuzz.sh
+
+clean:
+	rm -rf bin _build

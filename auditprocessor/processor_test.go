@@ -1,0 +1,354 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditprocessor
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/processor/processortest"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/otelaudit/otelaudit/audit"
+	"github.com/otelaudit/otelaudit/audit/canonical"
+	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/auditprocessor/internal/metadata"
+	"github.com/otelaudit/otelaudit/internal/receipt"
+)
+
+// sinkFake stores what it is given by coordinate, as an exporter would, and
+// fails while down is set.
+type sinkFake struct {
+	mu          sync.Mutex
+	down        error
+	records     []sealedRecord
+	checkpoints []string
+	arrived     chan struct{} // capacity 1
+}
+
+type sealedRecord struct {
+	link  chain.Link
+	hash  string
+	event string
+	id    string
+}
+
+func newSinkFake() *sinkFake { return &sinkFake{arrived: make(chan struct{}, 1)} }
+
+func (*sinkFake) Capabilities() consumer.Capabilities { return consumer.Capabilities{} }
+
+func (s *sinkFake) ConsumeLogs(_ context.Context, logs plog.Logs) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer func() {
+		select {
+		case s.arrived <- struct{}{}:
+		default:
+		}
+	}()
+	if s.down != nil {
+		return s.down
+	}
+	for _, resource := range logs.ResourceLogs().All() {
+		for _, scope := range resource.ScopeLogs().All() {
+			for _, record := range scope.LogRecords().All() {
+				if err := s.store(resource, scope, record); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (s *sinkFake) store(resource plog.ResourceLogs, scope plog.ScopeLogs, record plog.LogRecord) error {
+	get := func(name string) pcommon.Value {
+		value, _ := record.Attributes().Get(name)
+		return value
+	}
+	if note, found := record.Attributes().Get(audit.AttributeChainCheckpoint); found {
+		s.checkpoints = append(s.checkpoints, note.Str())
+		return nil
+	}
+	prev, err := chain.ParseHash(get(audit.AttributeChainPrev).Str())
+	if err != nil {
+		return err
+	}
+	var encoder canonical.Encoder
+	if err := encoder.SetGroup(resource.Resource(), resource.SchemaUrl(), scope.Scope(), scope.SchemaUrl()); err != nil {
+		return err
+	}
+	bytes, _, err := encoder.Append(nil, record)
+	if err != nil {
+		return err
+	}
+	link := chain.Link{
+		Origin:   get(audit.AttributeChainOrigin).Str(),
+		Index:    uint64(get(audit.AttributeChainIndex).Int()),
+		Stream:   get(audit.AttributeChainStream).Str(),
+		Seq:      uint64(get(audit.AttributeChainSeq).Int()),
+		SealedAt: get(audit.AttributeChainSealedAt).Int(),
+		Prev:     prev,
+		Digest:   sha256.Sum256(bytes),
+	}
+	s.records = append(s.records, sealedRecord{
+		link: link, hash: get(audit.AttributeChainHash).Str(),
+		event: record.EventName(), id: get(audit.AttributeRecordID).Str(),
+	})
+	return nil
+}
+
+func (s *sinkFake) setDown(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down = err
+}
+
+// waitFor blocks until the sink's content satisfies done.
+func (s *sinkFake) waitFor(t *testing.T, done func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		s.mu.Lock()
+		ok := done()
+		s.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-s.arrived:
+		case <-deadline:
+			t.Fatal("the sink did not get what it should")
+		}
+	}
+}
+
+// check says that what the sink holds is one sound log: dense indexes per
+// origin, dense chained streams over all of them, and signed roots that fit.
+func (s *sinkFake) check(t *testing.T, key ed25519.PublicKey) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	trees := map[string]*chain.Tree{}
+	roots := map[string]chain.Hash{}
+	heads := map[string]chain.Head{}
+	for _, record := range s.records {
+		tree := trees[record.link.Origin]
+		if tree == nil {
+			tree = new(chain.Tree)
+			trees[record.link.Origin] = tree
+		}
+		require.Equal(t, tree.Size(), record.link.Index)
+		head := heads[record.link.Stream]
+		require.Equal(t, head.Seq+1, record.link.Seq, record.link.Stream)
+		require.Equal(t, head.Hash, record.link.Prev)
+		hash := record.link.Hash()
+		require.Equal(t, hash.String(), record.hash)
+		heads[record.link.Stream] = chain.Head{Seq: record.link.Seq, Hash: hash}
+		tree.Append(hash)
+		roots[fmt.Sprint(record.link.Origin, tree.Size())] = tree.Root()
+	}
+	require.NotEmpty(t, s.checkpoints)
+	for _, note := range s.checkpoints {
+		c, _, err := chain.OpenCheckpoint([]byte(note), []ed25519.PublicKey{key})
+		require.NoError(t, err)
+		require.Equal(t, roots[fmt.Sprint(c.Origin, c.Size)], c.Root)
+	}
+}
+
+func testConfig(t *testing.T, directory string) *Config {
+	t.Helper()
+	config := createDefaultConfig().(*Config)
+	config.Journal.Directory = directory
+	config.Chain.Instance = "test"
+	return config
+}
+
+func startProcessor(t *testing.T, config *Config, next consumer.Logs) *auditProcessor {
+	t.Helper()
+	p, err := newProcessor(processortest.NewNopSettings(metadata.Type), config, next)
+	require.NoError(t, err)
+	require.NoError(t, p.Start(t.Context(), componenttest.NewNopHost()))
+	return p
+}
+
+func publicKey(t *testing.T, directory string) ed25519.PublicKey {
+	t.Helper()
+	key, err := readKey(filepath.Join(directory, keyFile))
+	require.NoError(t, err)
+	return key.Public().(ed25519.PublicKey)
+}
+
+func event(id string) plog.Logs {
+	logs := plog.NewLogs()
+	resource := logs.ResourceLogs().AppendEmpty()
+	resource.Resource().Attributes().PutStr("service.name", "billing")
+	record := resource.ScopeLogs().AppendEmpty().LogRecords().AppendEmpty()
+	record.SetEventName("user.login")
+	record.SetTimestamp(pcommon.NewTimestampFromTime(time.Now()))
+	attributes := record.Attributes()
+	attributes.PutStr(audit.AttributeRecordID, id)
+	attributes.PutStr(audit.AttributeActorID, "alice")
+	attributes.PutStr(audit.AttributeActorType, "user")
+	attributes.PutStr(audit.AttributeAction, "LOGIN")
+	attributes.PutStr(audit.AttributeOutcome, "success")
+	return logs
+}
+
+func TestLivesOfOneLog(t *testing.T) {
+	directory := t.TempDir()
+	sink := newSinkFake()
+	const lives, events = 3, 5
+	for life := range lives {
+		p := startProcessor(t, testConfig(t, directory), sink)
+		for i := range events {
+			filled := &receipt.Receipt{Tenant: "acme", IntegrityHash: true}
+			id := fmt.Sprintf("%d-%d", life, i)
+			require.NoError(t, p.ConsumeLogs(receipt.NewContext(t.Context(), filled), event(id)))
+			require.Len(t, filled.Results, 1)
+			result := filled.Results[0]
+			require.True(t, result.Sealed)
+			require.Equal(t, id, result.RecordID)
+			require.Equal(t, "tenant:acme", result.Link.Stream)
+			require.Equal(t, result.Link.Hash(), result.Hash)
+			require.NotZero(t, result.IntegrityHash)
+		}
+		require.NoError(t, p.Shutdown(t.Context()))
+		require.NoError(t, p.Shutdown(t.Context()), "twice")
+	}
+	sink.check(t, publicKey(t, directory))
+	require.Len(t, sink.records, lives*(events+2))
+	require.Equal(t, audit.EventOriginStart, sink.records[0].event)
+	require.Equal(t, audit.EventOriginStop, sink.records[len(sink.records)-1].event)
+
+	note, err := os.ReadFile(filepath.Join(directory, checkpointFile))
+	require.NoError(t, err)
+	require.Equal(t, sink.checkpoints[len(sink.checkpoints)-1], string(note))
+}
+
+func TestDeliveryGoesOnAfterAnOutage(t *testing.T) {
+	directory := t.TempDir()
+	sink := newSinkFake()
+	sink.setDown(errors.New("no room"))
+	config := testConfig(t, directory)
+	config.DrainTimeout = time.Millisecond
+	p := startProcessor(t, config, sink)
+	require.NoError(t, p.ConsumeLogs(t.Context(), event("kept")), "durable although the sink is down")
+	require.NoError(t, p.Shutdown(t.Context()))
+	require.Empty(t, sink.records)
+
+	p = startProcessor(t, config, sink)
+	sink.setDown(nil)
+	sink.waitFor(t, func() bool { return len(sink.records) == 4 }) // start, kept, stop, start
+	require.Equal(t, "kept", sink.records[1].id)
+	require.NoError(t, p.Shutdown(t.Context()))
+	sink.check(t, publicKey(t, directory))
+}
+
+func TestStatusToStockReceivers(t *testing.T) {
+	config := testConfig(t, t.TempDir())
+	config.Validation.OnInvalid = "reject"
+	p := startProcessor(t, config, newSinkFake())
+	defer func() { require.NoError(t, p.Shutdown(t.Context())) }()
+
+	invalid := event("x")
+	invalid.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().Remove(audit.AttributeActorID)
+	err := p.ConsumeLogs(t.Context(), invalid)
+	require.Equal(t, codes.InvalidArgument, status.Code(err))
+	require.ErrorContains(t, err, audit.AttributeActorID)
+
+	filled := &receipt.Receipt{}
+	ctx := receipt.NewContext(t.Context(), filled)
+	require.NoError(t, p.ConsumeLogs(ctx, event("y")))
+	require.Equal(t, codes.Unavailable, status.Code(p.ConsumeLogs(ctx, event("y"))), "filled twice")
+}
+
+func TestJournalOfAnotherPipeline(t *testing.T) {
+	directory := t.TempDir()
+	p := startProcessor(t, testConfig(t, directory), newSinkFake())
+	defer func() { require.NoError(t, p.Shutdown(t.Context())) }()
+	second, err := newProcessor(processortest.NewNopSettings(metadata.Type), testConfig(t, directory), newSinkFake())
+	require.NoError(t, err)
+	require.ErrorContains(t, second.Start(t.Context(), componenttest.NewNopHost()), "journal::directory")
+	require.NoError(t, second.Shutdown(t.Context()))
+}
+
+func TestLostKeyIsNotReplaced(t *testing.T) {
+	directory := t.TempDir()
+	p := startProcessor(t, testConfig(t, directory), newSinkFake())
+	require.NoError(t, p.Shutdown(t.Context()))
+	require.NoError(t, os.Remove(filepath.Join(directory, keyFile)))
+	p, err := newProcessor(processortest.NewNopSettings(metadata.Type), testConfig(t, directory), newSinkFake())
+	require.NoError(t, err)
+	require.ErrorContains(t, p.Start(t.Context(), componenttest.NewNopHost()), "restore the key")
+	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+func TestHeartbeat(t *testing.T) {
+	config := testConfig(t, t.TempDir())
+	config.Chain.Heartbeat = time.Second
+	sink := newSinkFake()
+	p := startProcessor(t, config, sink)
+	sink.waitFor(t, func() bool { return len(sink.records) >= 2 })
+	require.NoError(t, p.Shutdown(t.Context()))
+	require.Equal(t, audit.EventOriginHeartbeat, sink.records[1].event)
+	sink.check(t, publicKey(t, config.Journal.Directory))
+}
+
+func TestConcurrentCallersShareGroups(t *testing.T) {
+	directory := t.TempDir()
+	sink := newSinkFake()
+	p := startProcessor(t, testConfig(t, directory), sink)
+	const callers, each = 16, 25
+	var wait sync.WaitGroup
+	for caller := range callers {
+		wait.Go(func() {
+			for i := range each {
+				if err := p.ConsumeLogs(context.Background(), event(fmt.Sprintf("%d-%d", caller, i))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	require.NoError(t, p.Shutdown(t.Context()))
+	sink.check(t, publicKey(t, directory))
+	require.Len(t, sink.records, callers*each+2)
+}
+
+func TestConfigValidate(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*Config)
+		want   string
+	}{
+		"directory": {func(c *Config) { c.Journal.Directory = "" }, "`journal::directory`"},
+		"max_bytes": {func(c *Config) { c.Journal.MaxBytes = 1 }, "`journal::max_bytes`"},
+		"ack":       {func(c *Config) { c.Ack = "never" }, "`ack`"},
+		"drain":     {func(c *Config) { c.DrainTimeout = time.Hour }, "`drain_timeout`"},
+		"instance":  {func(c *Config) { c.Chain.Instance = "a/b" }, "`chain::instance`"},
+		"streams":   {func(c *Config) { c.Chain.MaxStreams = 0 }, "`chain::max_streams`"},
+		"heartbeat": {func(c *Config) { c.Chain.Heartbeat = 0 }, "`chain::heartbeat`"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := testConfig(t, t.TempDir())
+			test.change(config)
+			err := errors.Join(config.Validate(), config.Chain.Validate(), config.Journal.Validate())
+			require.ErrorContains(t, err, test.want)
+		})
+	}
+}

@@ -1,0 +1,163 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditprocessor
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/otelaudit/otelaudit/audit"
+)
+
+const (
+	benchRecords = 512
+	// One event in secretEvery carries secrets, in names and in texts.
+	secretEvery = 10
+)
+
+// benchLogs returns a request of realistic events of about one KiB.
+func benchLogs(secrets bool) plog.Logs {
+	logs := plog.NewLogs()
+	ofResource := logs.ResourceLogs().AppendEmpty()
+	resource := ofResource.Resource().Attributes()
+	resource.PutStr(attributeServiceName, "orders")
+	resource.PutStr("service.version", "4.11.2")
+	resource.PutStr("service.instance.id", "orders-7c9d8b6f5-x2x7k")
+	resource.PutStr("deployment.environment.name", "production")
+	resource.PutStr("cloud.region", "eu-central-1")
+	records := ofResource.ScopeLogs().AppendEmpty().LogRecords()
+	records.EnsureCapacity(benchRecords)
+	for i := range benchRecords {
+		benchRecord(records.AppendEmpty(), i, secrets && i%secretEvery == 0)
+	}
+	return logs
+}
+
+func benchRecord(record plog.LogRecord, i int, secrets bool) {
+	record.SetEventName("order.refund.create")
+	record.SetTimestamp(pcommon.NewTimestampFromTime(testNow))
+	record.SetObservedTimestamp(pcommon.NewTimestampFromTime(testNow))
+	record.SetTraceID([16]byte{1, byte(i), byte(i >> 8), 15: 9})
+	a := record.Attributes()
+	a.EnsureCapacity(24)
+	a.PutStr(audit.AttributeRecordID, fmt.Sprintf("01935a3c-7c5b-7aaa-8bbb-%012x", i))
+	a.PutStr(audit.AttributeActorID, fmt.Sprintf("user-%06d", i))
+	a.PutStr(audit.AttributeActorType, "user")
+	a.PutStr(audit.AttributeActorName, "Alice Example")
+	roles := a.PutEmptySlice(audit.AttributeActorRoles)
+	roles.AppendEmpty().SetStr("support")
+	roles.AppendEmpty().SetStr("refunds")
+	a.PutStr(audit.AttributeAction, "CREATE")
+	a.PutStr(audit.AttributeOutcome, "success")
+	a.PutStr(audit.AttributeTargetID, fmt.Sprintf("order-%08d", i))
+	a.PutStr(audit.AttributeTargetType, "order")
+	a.PutStr(audit.AttributeTenantID, "acme")
+	a.PutStr(audit.AttributeRequestID, fmt.Sprintf("5f1f2f8e-1b1c-4d1e-9f2a-%012x", i))
+	a.PutStr(audit.AttributeSchemaVersion, "1.0.0")
+	a.PutStr("client.address", "203.0.113.42")
+	a.PutStr("user_agent.original", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
+	a.PutStr("http.request.method", "POST")
+	a.PutStr("http.route", "/api/v1/orders/{id}/refunds")
+	metadata := a.PutEmptyMap(audit.AttributeMetadata)
+	metadata.PutInt("amount", 4999)
+	metadata.PutStr("currency", "EUR")
+	metadata.PutStr("reason", "Damaged on arrival, customer sent a photo")
+	metadata.PutBool("partial", false)
+	diff := a.PutEmptyMap(audit.AttributeDiff)
+	diff.PutEmptyMap("before").PutStr("status", "paid")
+	diff.PutEmptyMap("after").PutStr("status", "refunded")
+	if secrets {
+		metadata.PutStr("api_key", "k-0123456789")
+		metadata.PutStr("callback", "https://hooks.example/cb?token=0123456789abcdef&x=1")
+		metadata.PutStr("payload", `{"card":"4111 1111 1111 1111","note":"ok"}`)
+	}
+}
+
+// runStage measures f over fresh copies of the corpus, per event.
+func runStage(b *testing.B, secrets bool, f func(plog.Logs)) {
+	original := benchLogs(secrets)
+	copies := make([]plog.Logs, 8)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for done := 0; done < b.N; {
+		b.StopTimer()
+		for i := range copies {
+			copies[i] = plog.NewLogs()
+			original.CopyTo(copies[i])
+		}
+		b.StartTimer()
+		for i := 0; i < len(copies) && done < b.N; i++ {
+			f(copies[i])
+			done += benchRecords
+		}
+	}
+}
+
+// BenchmarkStages is everything between arrival and seal; ns/op, B/op and
+// allocs/op are those of one event.
+func BenchmarkStages(b *testing.B) {
+	for name, secrets := range map[string]bool{"clean": false, "secrets=10%": true} {
+		b.Run(name, func(b *testing.B) {
+			s := testStages(b)
+			size := meanSize(b, s, secrets)
+			runStage(b, secrets, func(logs plog.Logs) { s.apply(logs, "acme", false) })
+			b.ReportMetric(size, "canonical-B")
+		})
+	}
+}
+
+func meanSize(b *testing.B, s *stages, secrets bool) float64 {
+	b.Helper()
+	verdicts, _ := s.apply(benchLogs(secrets), "acme", false)
+	total := 0
+	for i := range verdicts {
+		require.Empty(b, verdicts[i].reasons)
+		total += verdicts[i].canonicalBytes
+	}
+	return float64(total) / float64(len(verdicts))
+}
+
+func BenchmarkRedact(b *testing.B) {
+	for name, secrets := range map[string]bool{"clean": false, "secrets=10%": true} {
+		b.Run(name, func(b *testing.B) {
+			w := newWalker(testStages(b).redactor)
+			var m marks
+			runStage(b, secrets, func(logs plog.Logs) {
+				for _, record := range logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().All() {
+					m.reset()
+					w.record(record, &m)
+				}
+			})
+		})
+	}
+}
+
+func BenchmarkValidate(b *testing.B) {
+	s := testStages(b)
+	var f fields
+	var m marks
+	runStage(b, false, func(logs plog.Logs) {
+		for _, record := range logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().All() {
+			m.reset()
+			f.scan(record.Attributes())
+			s.validator.check(record, &f, "acme", testNow, &m)
+		}
+	})
+}
+
+// BenchmarkLongText is a text in which every detector starts and none hits.
+func BenchmarkLongText(b *testing.B) {
+	text := strings.Repeat(`level=info msg="a: b" url=https://x.example/y?z=1 A1-b2 <c> `, 64)
+	w := newWalker(testStages(b).redactor)
+	w.begin(&marks{}, "", nil)
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		w.text(text)
+	}
+}

@@ -1,0 +1,62 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditprocessor
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// registerGauges lets the meter ask for what waits in the journal.
+func (p *auditProcessor) registerGauges() error {
+	return errors.Join(
+		p.telemetry.RegisterProcessorAuditPendingRecordsCallback(func(_ context.Context, o metric.Int64Observer) error {
+			_, records := p.forwarder.journal.Backlog()
+			o.Observe(records)
+			return nil
+		}),
+		p.telemetry.RegisterProcessorAuditPendingBytesCallback(func(_ context.Context, o metric.Int64Observer) error {
+			bytes, _ := p.forwarder.journal.Backlog()
+			o.Observe(bytes)
+			return nil
+		}),
+		p.telemetry.RegisterProcessorAuditPendingAgeCallback(func(_ context.Context, o metric.Float64Observer) error {
+			o.Observe(p.forwarder.age().Seconds())
+			return nil
+		}),
+	)
+}
+
+// age says how long the oldest group in hand has waited.
+func (f *forwarder) age() time.Duration {
+	if oldest := f.oldest.Load(); oldest != 0 {
+		return time.Since(time.Unix(0, oldest))
+	}
+	return 0
+}
+
+// count says what became of the records of a sealed request.
+func (p *auditProcessor) count(ctx context.Context, records int, t *tally) {
+	p.telemetry.ProcessorAuditSealedRecords.Add(ctx, int64(records))
+	t.eachFlagged(func(reason string, n int64) {
+		p.telemetry.ProcessorAuditFlaggedRecords.Add(ctx, n, labelled("reason", reason))
+	})
+	t.eachRedacted(func(rule string, n int64) {
+		p.telemetry.ProcessorAuditRedactedValues.Add(ctx, n, labelled("rule", rule))
+	})
+	t.eachTruncated(func(part string, n int64) {
+		p.telemetry.ProcessorAuditTruncatedValues.Add(ctx, n, labelled("part", part))
+	})
+	if t.repaired > 0 {
+		p.telemetry.ProcessorAuditRepairedRecords.Add(ctx, t.repaired)
+	}
+}
+
+func labelled(key, value string) metric.MeasurementOption {
+	return metric.WithAttributeSet(attribute.NewSet(attribute.String(key, value)))
+}

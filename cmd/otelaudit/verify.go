@@ -1,0 +1,223 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/audit/verify"
+)
+
+// request is what the command line asks for.
+type request struct {
+	json        bool
+	keys        list
+	checkpoints list
+	paths       []string
+}
+
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, ",") }
+func (l *list) Set(value string) error {
+	*l = append(*l, value)
+	return nil
+}
+
+// parseVerify reads the arguments; flags may stand before and after the paths.
+func parseVerify(args []string) (*request, error) {
+	var r request
+	flags := flag.NewFlagSet("verify", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.BoolVar(&r.json, "json", false, "")
+	flags.Var(&r.keys, "key", "")
+	flags.Var(&r.checkpoints, "checkpoint", "")
+	for {
+		if err := flags.Parse(args); err != nil {
+			return nil, err
+		}
+		rest := flags.Args()
+		if len(rest) == 0 {
+			break
+		}
+		if ended := len(args) > len(rest) && args[len(args)-len(rest)-1] == "--"; ended {
+			r.paths = append(r.paths, rest...)
+			break
+		}
+		r.paths = append(r.paths, rest[0])
+		args = rest[1:]
+	}
+	if len(r.paths) == 0 {
+		return nil, errors.New("name a directory or a file")
+	}
+	for _, path := range r.paths {
+		if strings.HasPrefix(path, "postgres://") || strings.HasPrefix(path, "postgresql://") {
+			return nil, errors.New("this version reads directories and files, not databases")
+		}
+	}
+	return &r, nil
+}
+
+func runVerify(args []string, stdout, stderr io.Writer) int {
+	r, err := parseVerify(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return write(stdout, usage)
+	}
+	if err != nil {
+		complain(stderr, fmt.Errorf("verify: %w; see otelaudit help", err))
+		return exitUsage
+	}
+	code, err := r.verify(stdout, stderr)
+	if err != nil {
+		complain(stderr, err)
+	}
+	return code
+}
+
+// verify reads and judges the store. The code says the worst of both; an error
+// is for the user.
+func (r *request) verify(stdout, stderr io.Writer) (int, error) {
+	options, err := r.options()
+	if err != nil {
+		return exitRead, err
+	}
+	known, err := openKnown()
+	if err != nil {
+		return exitRead, err
+	}
+	files, whole, unread := findFiles(r.paths)
+	options.Pins = known.pins
+	if whole {
+		options.Floors = known.floors
+	}
+	spill := &spillFile{}
+	options.Spill = spill
+	report, readErr, err := r.read(options, files, stderr)
+	err = errors.Join(err, spill.Close())
+	if err != nil {
+		return exitRead, err
+	}
+	unread = errors.Join(unread, readErr)
+	code := exitCode(&report, unread != nil)
+	if err := r.print(stdout, &report); err != nil {
+		return exitRead, errors.Join(unread, err)
+	}
+	if unread == nil && whole && code != exitBroken {
+		if err := known.learn(&report.Learned); err != nil {
+			complain(stderr, fmt.Errorf("the next run will not know what this one saw: %w", err))
+		}
+	}
+	return code, unread
+}
+
+// exitCode is that of the report. What a file that cannot be read would have
+// held looks missing, which proves nothing.
+func exitCode(report *verify.Report, unread bool) int {
+	if !unread {
+		return report.ExitCode()
+	}
+	for _, f := range report.Findings {
+		if f.Kind.Integrity() && f.Kind != verify.Missing && f.Kind != verify.RolledBack {
+			return exitBroken
+		}
+	}
+	return exitRead
+}
+
+func (r *request) read(options verify.Options, files []source, stderr io.Writer) (verify.Report, error, error) {
+	v, err := verify.New(options)
+	if err != nil {
+		return verify.Report{}, nil, err
+	}
+	bar := newProgress(stderr, files)
+	var unread error
+	for _, file := range files {
+		if err := readLines(v, file.path, bar); err != nil {
+			unread = errors.Join(unread, err)
+		}
+	}
+	bar.done()
+	report, err := v.Finish()
+	return report, unread, err
+}
+
+func (r *request) options() (verify.Options, error) {
+	var o verify.Options
+	for _, path := range r.keys {
+		key, err := readKey(path)
+		if err != nil {
+			return o, err
+		}
+		o.Keys = append(o.Keys, key)
+	}
+	for _, path := range r.checkpoints {
+		signed, err := readSmall(path)
+		if err != nil {
+			return o, err
+		}
+		if _, err := chain.ParseCheckpoint(signed); err != nil {
+			return o, fmt.Errorf("--checkpoint %s: %w", path, err)
+		}
+		o.Checkpoints = append(o.Checkpoints, signed)
+	}
+	return o, nil
+}
+
+// readKey reads a public Ed25519 key in PEM.
+func readKey(path string) (ed25519.PublicKey, error) {
+	text, err := readSmall(path)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "PUBLIC KEY" {
+		return nil, fmt.Errorf("--key %s: want a PEM block PUBLIC KEY, such as the file verifier.pub in the journal directory", path)
+	}
+	parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("--key %s: %w", path, err)
+	}
+	key, ok := parsed.(ed25519.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("--key %s: the key is not Ed25519", path)
+	}
+	return key, nil
+}
+
+// readSmall reads a key or a checkpoint.
+func readSmall(path string) (text []byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	text, err = io.ReadAll(io.LimitReader(f, chain.MaxNote+1))
+	if err == nil && len(text) > chain.MaxNote {
+		err = fmt.Errorf("%s is larger than %d bytes", path, chain.MaxNote)
+	}
+	return text, err
+}
+
+func (r *request) print(stdout io.Writer, report *verify.Report) error {
+	if !r.json {
+		return printText(stdout, report)
+	}
+	encoder := json.NewEncoder(stdout)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(report); err != nil {
+		return fmt.Errorf("print the report: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package testbed_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/otelaudit/otelaudit/testbed"
+)
+
+var (
+	events = flag.Int("events", 100_000, "events of TestMixedLoad")
+	rounds = flag.Int("rounds", 20, "kills of TestKillDuringLoad")
+)
+
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "curl" {
+		os.Exit(curl(os.Args[1:]))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// curl stands in for the real one in `curl -sS URL -d DATA`.
+func curl(args []string) int {
+	if len(args) != 4 || args[0] != "-sS" || args[2] != "-d" {
+		fmt.Fprintf(os.Stderr, "curl: this stand-in knows `-sS URL -d DATA` only, found %q\n", args)
+		return 2
+	}
+	response, err := http.Post(args[1], "application/x-www-form-urlencoded", strings.NewReader(args[3]))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "curl:", err)
+		return 7
+	}
+	_, err = io.Copy(os.Stdout, response.Body)
+	if err := errors.Join(err, response.Body.Close()); err != nil {
+		fmt.Fprintln(os.Stderr, "curl:", err)
+		return 56
+	}
+	return 0
+}
+
+// start starts a collector that does not outlive the test.
+func start(t *testing.T, s testbed.Settings) *testbed.Collector {
+	t.Helper()
+	c, err := testbed.Start(t.Context(), s)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Kill()) })
+	return c
+}
+
+// stop ends a collector as an operator does. All it had must be delivered.
+func stop(t *testing.T, c *testbed.Collector) {
+	t.Helper()
+	require.NoError(t, c.Stop(), "%s", c.Log())
+}
+
+// verify checks a store with a memory of its own: nothing is known before.
+func verify(t *testing.T, args ...string) testbed.Report {
+	t.Helper()
+	report, err := testbed.Verify(t.TempDir(), args...)
+	require.NoError(t, err)
+	return report
+}
+
+// requireSound demands exit code 0 and no finding at all.
+func requireSound(t *testing.T, s testbed.Settings) testbed.Report {
+	t.Helper()
+	report := verify(t, "--key", s.Key(), s.Store())
+	require.Empty(t, report.Findings)
+	require.Zero(t, report.Exit, "%+v", report)
+	return report
+}
+
+func readStore(t *testing.T, directory string) testbed.Stored {
+	t.Helper()
+	stored, err := testbed.ReadStore(directory)
+	require.NoError(t, err)
+	return stored
+}
+
+// copyTree copies a directory of regular files.
+func copyTree(t *testing.T, from string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), filepath.Base(from))
+	require.NoError(t, os.CopyFS(to, os.DirFS(from)))
+	return to
+}

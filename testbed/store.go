@@ -1,0 +1,216 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package testbed
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/otelaudit/otelaudit/audit"
+)
+
+// Stored is what a directory of stored lines holds.
+type Stored struct {
+	Records     map[string]int    // by audit.record.id: number of lines
+	Hashes      map[string]string // by audit.record.id: chain hash
+	Flagged     int               // lines in a `flagged:` stream
+	Controls    int               // lines in the stream `origin:`
+	Checkpoints int
+	Bytes       int64
+}
+
+const maxLine = 4 << 20
+
+// ReadStore reads every stored line below directory.
+func ReadStore(directory string) (Stored, error) {
+	s := Stored{Records: map[string]int{}, Hashes: map[string]string{}}
+	files, err := StoredFiles(directory)
+	for _, path := range files {
+		if err == nil {
+			err = s.readFile(path)
+		}
+	}
+	return s, err
+}
+
+// StoredFiles returns the .jsonl files below directory in path order.
+func StoredFiles(directory string) ([]string, error) {
+	var files []string
+	err := filepath.WalkDir(directory, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() && strings.HasSuffix(path, ".jsonl") {
+			files = append(files, path)
+		}
+		return err
+	})
+	slices.Sort(files)
+	return files, err
+}
+
+func (s *Stored) readFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("read store: %w", err)
+	}
+	scanner := bufio.NewScanner(f)
+	scanner.Buffer(make([]byte, 64<<10), maxLine)
+	for scanner.Scan() && err == nil {
+		s.Bytes += int64(len(scanner.Bytes())) + 1
+		err = s.add(scanner.Bytes())
+	}
+	if err := errors.Join(err, scanner.Err(), f.Close()); err != nil {
+		return fmt.Errorf("read store %s: %w", path, err)
+	}
+	return nil
+}
+
+func (s *Stored) add(text []byte) error {
+	line, err := audit.ParseLine(text)
+	switch {
+	case err != nil:
+		return err
+	case line.Kind == audit.LineCheckpoint:
+		s.Checkpoints++
+		return nil
+	case line.Link.Stream == audit.StreamOrigin:
+		s.Controls++
+		return nil
+	case strings.HasPrefix(line.Link.Stream, audit.StreamFlagged):
+		s.Flagged++
+	}
+	var event struct {
+		Record struct {
+			Attributes map[string]json.RawMessage
+		}
+	}
+	if err := json.Unmarshal(line.Event, &event); err != nil {
+		return err
+	}
+	var id struct{ StringValue string }
+	if err := json.Unmarshal(event.Record.Attributes[audit.AttributeRecordID], &id); err != nil {
+		return fmt.Errorf("read record id: %w", err)
+	}
+	s.Records[id.StringValue]++
+	s.Hashes[id.StringValue] = line.Hash.String()
+	return nil
+}
+
+// Leak is a secret that was found on disk.
+type Leak struct {
+	Needle string // name of the secret
+	File   string
+	Offset int
+}
+
+// FindLeaks looks for the needles in every byte of every file below directory.
+func FindLeaks(directory string, needles []Needle) ([]Leak, error) {
+	var leaks []Leak
+	err := filepath.WalkDir(directory, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		found, err := leaksIn(path, needles)
+		leaks = append(leaks, found...)
+		return err
+	})
+	return leaks, err
+}
+
+func leaksIn(path string, needles []Needle) ([]Leak, error) {
+	const window, overlap = 8 << 20, 4 << 10
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("scan: %w", err)
+	}
+	var (
+		leaks  []Leak
+		buffer = make([]byte, 0, window)
+		base   int
+	)
+	for {
+		n, readErr := io.ReadFull(f, buffer[len(buffer):window])
+		buffer = buffer[:len(buffer)+n]
+		for _, needle := range needles {
+			if i := bytes.Index(buffer, []byte(needle.Text)); i >= 0 {
+				leaks = append(leaks, Leak{Needle: needle.Name, File: path, Offset: base + i})
+			}
+		}
+		if readErr != nil {
+			if errors.Is(readErr, io.EOF) || errors.Is(readErr, io.ErrUnexpectedEOF) {
+				readErr = nil
+			}
+			return leaks, errors.Join(readErr, f.Close())
+		}
+		keep := copy(buffer[:overlap], buffer[len(buffer)-overlap:])
+		base += len(buffer) - keep
+		buffer = buffer[:keep]
+	}
+}
+
+// Report is what `otelaudit verify --json` says, and its exit code.
+type Report struct {
+	Exit         int             `json:"-"`
+	Integrity    json.RawMessage `json:"integrity"`
+	Completeness json.RawMessage `json:"completeness"`
+	Trust        json.RawMessage `json:"trust"`
+	Records      json.Number     `json:"records"`
+	Checkpoints  json.Number     `json:"checkpoints"`
+	Findings     []Finding       `json:"findings"`
+	Stderr       string          `json:"-"`
+}
+
+// Finding is one finding of a Report.
+type Finding struct {
+	Kind   string `json:"kind"`
+	Origin string `json:"origin"`
+	Index  any    `json:"index"`
+	File   string `json:"file"`
+	Offset any    `json:"offset"`
+	Detail string `json:"detail"`
+}
+
+// Kinds returns the kinds of the findings, sorted, each once.
+func (r Report) Kinds() []string {
+	kinds := []string{}
+	for _, finding := range r.Findings {
+		kinds = append(kinds, finding.Kind)
+	}
+	slices.Sort(kinds)
+	return slices.Compact(kinds)
+}
+
+// Verify runs `otelaudit verify --json` with the given arguments, its memory
+// of earlier runs below configuration.
+func Verify(configuration string, args ...string) (Report, error) {
+	binary, err := Binary("otelaudit")
+	if err != nil {
+		return Report{}, err
+	}
+	var stdout, stderr bytes.Buffer
+	command := exec.Command(binary, append([]string{"verify", "--json"}, args...)...)
+	command.Env = append(os.Environ(), "XDG_CONFIG_HOME="+configuration, "HOME="+configuration)
+	command.Stdout, command.Stderr = &stdout, &stderr
+	runErr := command.Run()
+	var exit *exec.ExitError
+	if runErr != nil && !errors.As(runErr, &exit) {
+		return Report{}, fmt.Errorf("verify: %w", runErr)
+	}
+	report := Report{Exit: command.ProcessState.ExitCode(), Stderr: stderr.String()}
+	if stdout.Len() == 0 {
+		return report, nil
+	}
+	if err := json.Unmarshal(stdout.Bytes(), &report); err != nil {
+		return report, fmt.Errorf("verify: exit code %d, report: %w\n%s", report.Exit, err, stdout.Bytes())
+	}
+	return report, nil
+}

@@ -130,6 +130,7 @@ func (w *worker) takeResource(logs plog.ResourceLogs) {
 		repairDropped("resource", n, &w.resource)
 		resource.SetDroppedAttributesCount(0)
 	}
+	dropEntities(resource)
 	w.redactResource(logs)
 	if w.walker.extent.duplicates || w.walker.extent.tooDeep {
 		w.repairResource(logs)
@@ -137,6 +138,15 @@ func (w *worker) takeResource(logs plog.ResourceLogs) {
 	w.limitGroup("resource", resource.Attributes(), &w.resource)
 	w.tally.add(&w.resource)
 	w.service = serviceOf(resource.Attributes())
+}
+
+// dropEntities leaves the attributes of resource and nothing else: its entity
+// references (experimental in OTLP) only point into the attributes, and stand
+// outside the canonical bytes.
+func dropEntities(resource pcommon.Resource) {
+	bare := pcommon.NewResource()
+	resource.Attributes().MoveTo(bare.Attributes())
+	bare.MoveTo(resource)
 }
 
 func serviceOf(attributes pcommon.Map) string {

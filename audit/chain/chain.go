@@ -59,12 +59,14 @@ func (h *Hash) parse(text []byte) error {
 	if len(text) != 2*HashSize {
 		return fmt.Errorf("hash has %d characters, want %d", len(text), 2*HashSize)
 	}
+	var bad byte
 	for i := range h {
-		high, low := nibble(text[2*i]), nibble(text[2*i+1])
-		if high > 15 || low > 15 {
-			return errors.New("hash is not lowercase hex")
-		}
+		high, low := nibbles[text[2*i]], nibbles[text[2*i+1]]
+		bad |= high | low
 		h[i] = high<<4 | low
+	}
+	if bad > 15 {
+		return errors.New("hash is not lowercase hex")
 	}
 	return nil
 }
@@ -75,15 +77,16 @@ func ParseHashBytes(text []byte) (h Hash, err error) {
 	return h, err
 }
 
-func nibble(c byte) byte {
-	switch {
-	case c >= '0' && c <= '9':
-		return c - '0'
-	case c >= 'a' && c <= 'f':
-		return c - 'a' + 10
+// nibbles gives the value of a lowercase hex digit, 255 for any other byte.
+var nibbles = func() (table [256]byte) {
+	for c := range table {
+		table[c] = 255
 	}
-	return 255
-}
+	for value, digit := range []byte("0123456789abcdef") {
+		table[digit] = byte(value)
+	}
+	return table
+}()
 
 // Head is where a stream stands: the sequence number and hash of its newest
 // link. The zero Head is a stream that has none.

@@ -75,7 +75,11 @@ func (v *Verifier) checkHead(h *history) {
 		case o == h.oldest():
 			h.open = true
 			if !v.found.has(Missing, o.full, o.headGap-1, o.headGap) {
-				v.openHead(o, fmt.Sprintf("the records below index %d are not in the store", o.headGap))
+				detail := fmt.Sprintf("the records below index %d are not in the store", o.headGap)
+				if v.lostKey(h) {
+					detail += ", nor is the key in the first of them: no checkpoint can be checked unless the key is given"
+				}
+				v.openHead(o, detail)
 			}
 		default:
 			v.missing(o.full, 0, o.headGap, "not in the store, but an older life is")
@@ -85,6 +89,13 @@ func (v *Verifier) checkHead(h *history) {
 		h.open = true
 		v.openHead(h.oldest(), "the life before, "+start.previous+", is not in the store")
 	}
+}
+
+// lostKey says whether the key of the log, which nobody gave, has gone with its
+// head.
+func (v *Verifier) lostKey(h *history) bool {
+	keys, ended := v.keys(h.oldest().name.Instance)
+	return len(keys)+len(ended) == 0 && h.oldest().headGap > 0
 }
 
 func (v *Verifier) openHead(o *origin, detail string) {
@@ -107,8 +118,8 @@ func (v *Verifier) checkTail(h *history) {
 	} else {
 		h.open = true
 	}
-	if v.found.damaged[newest.full] || v.flagged[newest.full] {
-		return // what is wrong with this life is named already, and may well be why
+	if v.found.damaged[newest.full] || v.flagged[newest.full] || v.lostKey(h) {
+		return // what is wrong is named already, and may well be why
 	}
 	from := max(newest.covered, newest.verified)
 	if covered {

@@ -55,7 +55,7 @@ type world struct {
 
 func newWorld(t testing.TB, seed uint64) *world {
 	w := &world{
-		t: t, random: rand.New(rand.NewPCG(seed, 0)), disk: newFaultDisk(t.TempDir()), //nolint:gosec // chance must repeat
+		t: t, random: rand.New(rand.NewPCG(seed, 0)), disk: newFaultDisk(scratch(t)), //nolint:gosec // chance must repeat
 		option:   Options{Instance: "test", Key: testKey, SegmentBytes: 2 << 10},
 		happened: map[string]int{}, digests: map[coordinate]chain.Hash{},
 		frames: map[uint64][sha256.Size]byte{}, groups: map[uint64]*Group{}, points: map[uint64]*Checkpoint{},

@@ -3,7 +3,8 @@
 
 GO     ?= go
 BUILDER = $(GO) tool -modfile=tools/go.mod go.opentelemetry.io/collector/cmd/builder
-LINTER  = $(GO) tool -modfile=tools/golangci-lint/go.mod github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+# A cache of this tree's own: the linter's is keyed by content, and reports another clone's paths.
+LINTER  = GOLANGCI_LINT_CACHE=$(CURDIR)/_build/.lint $(GO) tool -modfile=tools/golangci-lint/go.mod github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 # The race detector needs a C compiler; without one the tests still run.
 RACE   := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 

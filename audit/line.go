@@ -175,9 +175,9 @@ func (p *lineParser) chain(line *Line) {
 	case negative && (magnitude == 0 || magnitude > 1<<63), !negative && magnitude >= 1<<63:
 		p.fail("sealed_at is not an int64")
 	case negative:
-		sealedAt = -int64(magnitude) //nolint:gosec // -(1<<63) wraps onto itself
+		sealedAt = -int64(magnitude)
 	default:
-		sealedAt = int64(magnitude) //nolint:gosec // checked above
+		sealedAt = int64(magnitude)
 	}
 	line.Link.SealedAt = sealedAt
 }

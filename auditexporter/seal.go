@@ -161,7 +161,7 @@ func number(value pcommon.Value, least int64) (uint64, error) {
 	if n < least {
 		return 0, fmt.Errorf("must be at least %d, found %d", least, n)
 	}
-	return uint64(n), nil //nolint:gosec // not negative
+	return uint64(n), nil
 }
 
 func hash(value pcommon.Value) (chain.Hash, error) {

@@ -97,5 +97,5 @@ func (c controlRecord) request(instance string, now time.Time) (*journal.Request
 
 // clampInt is n as an attribute's integer. No tree grows past it.
 func clampInt(n uint64) int64 {
-	return int64(min(n, math.MaxInt64)) //nolint:gosec // bounded
+	return int64(min(n, math.MaxInt64))
 }

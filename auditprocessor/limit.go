@@ -47,20 +47,20 @@ type limiter struct {
 
 // exceeds says whether a walk found something that the limits on structure
 // forbid.
-func (l *LimitsConfig) exceeds(e *extent) bool {
-	return e.deepest > l.MaxDepth || e.longest > l.MaxStringBytes || e.attributes > l.MaxAttributes
+func (c *LimitsConfig) exceeds(e *extent) bool {
+	return e.deepest > c.MaxDepth || e.longest > c.MaxStringBytes || e.attributes > c.MaxAttributes
 }
 
 // structureFaults names the limits on structure that were exceeded.
-func (l *LimitsConfig) structureFaults(of string, e *extent) (faults []string) {
-	if e.deepest > l.MaxDepth {
-		faults = append(faults, fmt.Sprintf("%s: nested deeper than `limits::max_depth` %d", of, l.MaxDepth))
+func (c *LimitsConfig) structureFaults(of string, e *extent) (faults []string) {
+	if e.deepest > c.MaxDepth {
+		faults = append(faults, fmt.Sprintf("%s: nested deeper than `limits::max_depth` %d", of, c.MaxDepth))
 	}
-	if e.longest > l.MaxStringBytes {
-		faults = append(faults, fmt.Sprintf("%s: holds a string longer than `limits::max_string_bytes` %d", of, l.MaxStringBytes))
+	if e.longest > c.MaxStringBytes {
+		faults = append(faults, fmt.Sprintf("%s: holds a string longer than `limits::max_string_bytes` %d", of, c.MaxStringBytes))
 	}
-	if e.attributes > l.MaxAttributes {
-		faults = append(faults, fmt.Sprintf("%s: has more attributes than `limits::max_attributes` %d", of, l.MaxAttributes))
+	if e.attributes > c.MaxAttributes {
+		faults = append(faults, fmt.Sprintf("%s: has more attributes than `limits::max_attributes` %d", of, c.MaxAttributes))
 	}
 	return faults
 }

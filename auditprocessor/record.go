@@ -4,6 +4,7 @@
 package auditprocessor
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -219,12 +220,9 @@ func (m *marks) repair(path, what string) {
 
 func (m *marks) redact(path string, by rule) {
 	m.redacted[by]++
-	for _, known := range m.masked {
-		if known == path {
-			return
-		}
+	if !slices.Contains(m.masked, path) {
+		m.addBounded(&m.masked, moreMasked, path)
 	}
-	m.addBounded(&m.masked, moreMasked, path)
 }
 
 func (m *marks) truncate(path string, bytes int) {

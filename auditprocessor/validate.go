@@ -176,7 +176,7 @@ func (v *validator) checkTime(timestamp pcommon.Timestamp, now time.Time, m *mar
 		m.flag(codeRequired, nameTimestamp+": required")
 		return
 	}
-	if v.clockSkew > 0 && uint64(timestamp) > uint64(now.Add(v.clockSkew).UnixNano()) { //nolint:gosec // now is after 1970
+	if v.clockSkew > 0 && uint64(timestamp) > uint64(now.Add(v.clockSkew).UnixNano()) {
 		m.flag(codeClockSkew, fmt.Sprintf("%s: more than %s in the future", nameTimestamp, v.clockSkew))
 	}
 }

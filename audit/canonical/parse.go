@@ -112,8 +112,8 @@ func (s *parts) set(record plog.LogRecord) {
 	record.SetTimestamp(pcommon.Timestamp(s.time))
 	record.SetSpanID(s.spanID)
 	record.SetTraceID(s.traceID)
-	record.SetFlags(plog.LogRecordFlags(s.flags))           //nolint:gosec // parsed as 32 bits
-	record.SetSeverityNumber(plog.SeverityNumber(s.number)) //nolint:gosec // parsed as 32 bits
+	record.SetFlags(plog.LogRecordFlags(s.flags))
+	record.SetSeverityNumber(plog.SeverityNumber(s.number))
 	record.SetSeverityText(s.text)
 }
 

@@ -6,6 +6,7 @@ package canonical
 import (
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"math"
 	"strconv"
 	"strings"
@@ -117,10 +118,7 @@ func (r *reference) severity(record plog.LogRecord) object {
 }
 
 func distinct(m pcommon.Map) map[string]pcommon.Value {
-	members := map[string]pcommon.Value{}
-	for key, value := range m.All() {
-		members[key] = value
-	}
+	members := maps.Collect(m.All())
 	return members
 }
 

@@ -116,13 +116,13 @@ func (l *Link) AppendBinary(dst []byte) ([]byte, error) {
 	dst = binary.BigEndian.AppendUint64(dst, l.Index)
 	dst = appendName(dst, l.Stream)
 	dst = binary.BigEndian.AppendUint64(dst, l.Seq)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(l.SealedAt)) //nolint:gosec // two's complement is the format
+	dst = binary.BigEndian.AppendUint64(dst, uint64(l.SealedAt))
 	dst = append(dst, l.Prev[:]...)
 	return append(dst, l.Digest[:]...), nil
 }
 
 func appendName(dst []byte, name string) []byte {
-	dst = binary.BigEndian.AppendUint16(dst, uint16(len(name))) //nolint:gosec // at most MaxName
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(name)))
 	return append(dst, name...)
 }
 
@@ -140,7 +140,7 @@ func ParseLink(b []byte) (Link, error) {
 	if !ok || !cutUint64(&b, &sealedAt) || len(b) != 2*HashSize {
 		return Link{}, fmt.Errorf("%w: wrong length", ErrLink)
 	}
-	l.SealedAt = int64(sealedAt) //nolint:gosec // two's complement is the format
+	l.SealedAt = int64(sealedAt)
 	copy(l.Prev[:], b)
 	copy(l.Digest[:], b[HashSize:])
 	return l, nil

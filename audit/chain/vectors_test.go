@@ -81,7 +81,7 @@ func hashOf(t *testing.T, text string) chain.Hash {
 func hashesOf(t *testing.T, text string) []chain.Hash {
 	t.Helper()
 	var hashes []chain.Hash
-	for _, each := range strings.Fields(text) {
+	for each := range strings.FieldsSeq(text) {
 		hashes = append(hashes, hashOf(t, each))
 	}
 	return hashes

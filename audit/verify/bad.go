@@ -49,8 +49,10 @@ func (v *Verifier) bad(b *bad) {
 		b.before = coordinate{c.origin.full, c.next + uint64(len(c.run))}
 	}
 	if len(v.bads) >= maxBads {
-		v.found.add(entry{kind: b.kind, origin: b.claimed.origin, first: b.claimed.index, last: b.claimed.index,
-			indexd: b.claims, at: b.at, detail: b.detail})
+		v.found.add(entry{
+			kind: b.kind, origin: b.claimed.origin, first: b.claimed.index, last: b.claimed.index,
+			indexd: b.claims, at: b.at, detail: b.detail,
+		})
 		return
 	}
 	v.bads = append(v.bads, b)

@@ -146,8 +146,10 @@ func (v *Verifier) checkStubs(h *history) {
 }
 
 func (v *Verifier) checkStub(h *history, o *origin, c coordinate) {
-	e := entry{kind: Quarantined, origin: o.full, first: c.index, last: c.index, indexd: true, at: v.stubs[c],
-		detail: "refused for good by a sink; the record is in the quarantine directory"}
+	e := entry{
+		kind: Quarantined, origin: o.full, first: c.index, last: c.index, indexd: true, at: v.stubs[c],
+		detail: "refused for good by a sink; the record is in the quarantine directory",
+	}
 	switch {
 	case v.explained[c]:
 	case h.newest().closed:

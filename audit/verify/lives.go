@@ -78,8 +78,10 @@ func (v *Verifier) cut(o *origin) {
 	}
 	switch {
 	case len(o.children) > 0 && signed > named:
-		v.found.add(entry{kind: Forked, origin: o.full, first: named, last: named, indexd: true, at: o.children[0].start.at,
-			detail: fmt.Sprintf("it goes on to %d under a signed checkpoint, but %s follows it at %d", signed, o.children[0].full, named)})
+		v.found.add(entry{
+			kind: Forked, origin: o.full, first: named, last: named, indexd: true, at: o.children[0].start.at,
+			detail: fmt.Sprintf("it goes on to %d under a signed checkpoint, but %s follows it at %d", signed, o.children[0].full, named),
+		})
 	case len(o.children) > 0:
 		limit = min(limit, max(named, signed))
 	}
@@ -270,14 +272,18 @@ func (v *Verifier) checkGiven(g *given, h *history) {
 	switch v.judge(g.name.Instance, g.note) {
 	case trusted:
 	case endedKey:
-		v.found.add(entry{kind: Unverifiable, origin: g.Origin, first: g.Size, last: g.Size, indexd: true,
-			detail: "given checkpoint: signed by a key whose validity has ended"})
+		v.found.add(entry{
+			kind: Unverifiable, origin: g.Origin, first: g.Size, last: g.Size, indexd: true,
+			detail: "given checkpoint: signed by a key whose validity has ended",
+		})
 		return
 	case unknownKey:
 		return // nothing proves anything here; the tail stays open
 	default:
-		v.found.add(entry{kind: BadSignature, origin: g.Origin, first: g.Size, last: g.Size, indexd: true,
-			detail: "given checkpoint: no trusted key signed it"})
+		v.found.add(entry{
+			kind: BadSignature, origin: g.Origin, first: g.Size, last: g.Size, indexd: true,
+			detail: "given checkpoint: no trusted key signed it",
+		})
 		return
 	}
 	o := v.origins[g.Origin]
@@ -305,8 +311,10 @@ func (v *Verifier) checkGiven(g *given, h *history) {
 // store's own checkpoints are signed by somebody else that is the one cause.
 func (v *Verifier) differs(o *origin, g *given) {
 	good := min(o.verified, max(g.Size, 1)-1)
-	e := entry{kind: Tampered, origin: o.full, first: good, last: good, indexd: true, at: o.placeFrom(good),
-		detail: fmt.Sprintf("the records from index %d to %d do not have the root of a given checkpoint", good, g.Size-1)}
+	e := entry{
+		kind: Tampered, origin: o.full, first: good, last: good, indexd: true, at: o.placeFrom(good),
+		detail: fmt.Sprintf("the records from index %d to %d do not have the root of a given checkpoint", good, g.Size-1),
+	}
 	if v.forged[o.full] {
 		e.kind = BadSignature
 		e.detail += ", and no trusted key signed what is stored instead"

@@ -171,8 +171,10 @@ func (v *Verifier) again(o *origin, f *fact, state leafState, hash chain.Hash, w
 	case state == leafEvent && f.state == leafStub:
 		delete(v.stubs, c)
 	default:
-		v.found.add(entry{kind: Duplicate, origin: o.full, first: f.index, last: f.index, indexd: true, at: f.at,
-			detail: "the same line is stored elsewhere"})
+		v.found.add(entry{
+			kind: Duplicate, origin: o.full, first: f.index, last: f.index, indexd: true, at: f.at,
+			detail: "the same line is stored elsewhere",
+		})
 	}
 }
 
@@ -213,8 +215,10 @@ func (v *Verifier) inserted(o *origin, index uint64, at place, detail string) {
 }
 
 func (v *Verifier) conflict(o *origin, f *fact) {
-	v.found.add(entry{kind: Conflict, origin: o.full, first: f.index, last: f.index, indexd: true, at: f.at,
-		detail: "another sound line has this coordinate and nothing decides between them"})
+	v.found.add(entry{
+		kind: Conflict, origin: o.full, first: f.index, last: f.index, indexd: true, at: f.at,
+		detail: "another sound line has this coordinate and nothing decides between them",
+	})
 }
 
 // process takes the line whose turn it is.

@@ -99,7 +99,7 @@ func (t *table) missing(start, end uint64, yield func(from, to uint64) bool) {
 	for _, number := range numbers {
 		p := t.page(number, false)
 		for i, state := range p.states {
-			index := number*pageLeaves + uint64(i) //nolint:gosec // below pageLeaves
+			index := number*pageLeaves + uint64(i)
 			if index < start || index >= end || state == leafAbsent {
 				continue
 			}

@@ -24,7 +24,7 @@ type progress struct {
 // newProgress returns nil unless w is a terminal.
 func newProgress(w io.Writer, files []source) *progress {
 	f, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) { //nolint:gosec // a descriptor fits an int
+	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return nil
 	}
 	p := &progress{w: w, drawn: -1}

@@ -13,8 +13,8 @@ import (
 // needed to read it back.
 func Sync(f *os.File) error {
 	for {
-		err := unix.Fdatasync(int(f.Fd())) //nolint:gosec // a descriptor fits an int
-		if err != unix.EINTR {             //nolint:errorlint // a plain errno
+		err := unix.Fdatasync(int(f.Fd()))
+		if err != unix.EINTR { // a plain errno
 			return os.NewSyscallError("fdatasync", err)
 		}
 	}

@@ -119,7 +119,7 @@ type faultDisk struct {
 // scratch returns a directory for a disk whose syncs are played: in memory
 // where the system has such a place.
 func scratch(t testing.TB) string {
-	directory, err := os.MkdirTemp("/dev/shm", "journal")
+	directory, err := os.MkdirTemp("/dev/shm", "journal") //nolint:usetesting // t.TempDir knows no other place
 	if err != nil {
 		return t.TempDir()
 	}
@@ -396,10 +396,10 @@ func (d *faultDisk) powerCut(t testing.TB, how loss, random *rand.Rand) *faultDi
 func (n *inode) afterPowerCut(how loss, random *rand.Rand) []byte {
 	onDisk := inode{live: n.live, holes: n.holes}
 	onDisk.sync()
-	switch {
-	case how == loseAll:
+	switch how {
+	case loseAll:
 		return n.stable
-	case how == loseNone:
+	case loseNone:
 		return onDisk.stable
 	}
 	if !bytes.HasPrefix(n.live, n.stable) {

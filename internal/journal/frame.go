@@ -63,7 +63,7 @@ func finishFrame(b []byte, kind frameKind, number, salt uint64) error {
 	b[kindOffset] = byte(kind)
 	binary.BigEndian.PutUint64(b[numberOffset:], number)
 	binary.BigEndian.PutUint64(b[saltOffset:], salt)
-	binary.BigEndian.PutUint32(b[lengthOffset:], uint32(length)) //nolint:gosec // at most maxPayload
+	binary.BigEndian.PutUint32(b[lengthOffset:], uint32(length))
 	binary.BigEndian.PutUint32(b[crcOffset:], checksum(b))
 	return nil
 }

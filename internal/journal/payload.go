@@ -65,10 +65,10 @@ type groupHeader struct {
 func appendGroupHeader(dst []byte, h *groupHeader) []byte {
 	dst = append(dst, byte(h.kind))
 	dst = appendCount(dst, h.records)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(h.bytes)) //nolint:gosec // a sum of lengths
+	dst = binary.BigEndian.AppendUint64(dst, uint64(h.bytes))
 	dst = appendName(dst, h.origin)
 	dst = binary.BigEndian.AppendUint64(dst, h.first)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(h.sealedAt)) //nolint:gosec // two's complement is the format
+	dst = binary.BigEndian.AppendUint64(dst, uint64(h.sealedAt))
 	return appendCount(dst, h.requests)
 }
 
@@ -106,10 +106,10 @@ func (c *cutter) groupHeader() groupHeader {
 	var h groupHeader
 	h.kind = RecordKind(c.uint8())
 	h.records = int(c.uint32())
-	h.bytes = int64(c.uint64()) //nolint:gosec // checked against the payloads
+	h.bytes = int64(c.uint64())
 	h.origin = c.name()
 	h.first = c.uint64()
-	h.sealedAt = int64(c.uint64()) //nolint:gosec // two's complement is the format
+	h.sealedAt = int64(c.uint64())
 	h.requests = int(c.uint32())
 	if h.kind > maxRecordKind {
 		c.failed = true
@@ -126,7 +126,7 @@ func (c *cutter) sealed(h *groupHeader, index uint64) Sealed {
 	s := Sealed{Links: make([]chain.Link, n), Hashes: make([]chain.Hash, n)}
 	for i := range n {
 		link := &s.Links[i]
-		link.Origin, link.Index, link.SealedAt = h.origin, index+uint64(i), h.sealedAt //nolint:gosec // i ≥ 0
+		link.Origin, link.Index, link.SealedAt = h.origin, index+uint64(i), h.sealedAt
 		link.Stream = c.name()
 		link.Seq = c.uint64()
 		c.hash(&link.Prev)
@@ -223,12 +223,12 @@ func parseState(payload []byte) (acceptedEnd, *state, error) {
 }
 
 func appendName(dst []byte, name string) []byte {
-	dst = binary.BigEndian.AppendUint16(dst, uint16(len(name))) //nolint:gosec // at most chain.MaxName
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(name)))
 	return append(dst, name...)
 }
 
 func appendCount(dst []byte, n int) []byte {
-	return binary.BigEndian.AppendUint32(dst, uint32(n)) //nolint:gosec // bounded by maxPayload
+	return binary.BigEndian.AppendUint32(dst, uint32(n))
 }
 
 func appendHashes(dst []byte, hashes []chain.Hash) []byte {

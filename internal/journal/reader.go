@@ -112,8 +112,10 @@ func (r *reader) open(f frame) (*Frame, error) {
 			return nil, err
 		}
 		opened.Checkpoint = &checkpoint
-	default:
+	case frameState:
 		return nil, nil //nolint:nilnil // documented
+	default:
+		return nil, fmt.Errorf("%w: unknown kind %d", errFrame, f.kind)
 	}
 	r.undelivered = append(r.undelivered, undelivered)
 	return opened, nil

@@ -258,8 +258,11 @@ func (s *segmentScan) accept(f frame, at place) error {
 	if f.number == s.cursor+1 {
 		r.next = at
 	}
-	if f.kind != frameGroup {
+	switch {
+	case f.kind == frameCheckpoint, f.kind == frameState && at.offset == 0:
 		return nil
+	case f.kind != frameGroup:
+		return fmt.Errorf("%w: kind %d does not belong here: was it written by a later version?", errFrame, f.kind)
 	}
 	if f.number > s.cursor {
 		c := cutter{rest: f.payload}

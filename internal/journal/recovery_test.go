@@ -212,6 +212,26 @@ func TestForgedRecordIsRefused(t *testing.T) {
 	})
 }
 
+// TestUnknownFrameIsRefused holds for a frame of a later version and for a
+// state frame that is not the first.
+func TestUnknownFrameIsRefused(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.open()
+		files := w.files()
+		name := files.segments()[0]
+		for _, kind := range []frameKind{0, frameState, frameCheckpoint + 1} {
+			data := bytes.Clone(files[name])
+			starts := frameStarts(t, data)
+			at := starts[len(starts)-2]
+			f, _, err := parseHeader(data[at:])
+			require.NoError(t, err)
+			require.NoError(t, finishFrame(data[at:], kind, f.number, f.salt))
+			_, err = files.with(name, data).open(t, filepath.Join(scratch(t), "journal"))
+			require.ErrorContains(t, err, fmt.Sprintf("kind %d does not belong here", kind))
+		}
+	})
+}
+
 func TestCutOrMissingSegmentIsRefused(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		files := filled(w)
@@ -344,6 +364,12 @@ func TestUnreadableFrameIsNeverSkipped(t *testing.T) {
 		},
 		"cut": func(w *world, name string, _ []byte, start int) {
 			require.NoError(w.t, os.Truncate(filepath.Join(w.disk.directory, name), int64(start+headerSize+1)))
+		},
+		"valid frame of an unknown kind": func(w *world, name string, data []byte, start int) {
+			f, _, err := parseHeader(data[start:])
+			require.NoError(w.t, err)
+			require.NoError(w.t, finishFrame(data[start:], 9, f.number, f.salt))
+			require.NoError(w.t, os.WriteFile(filepath.Join(w.disk.directory, name), data, 0o600))
 		},
 		"valid frame that does not parse": func(w *world, name string, data []byte, start int) {
 			f, _, err := parseHeader(data[start:])

@@ -5,6 +5,7 @@ package journal
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/chain"
@@ -49,8 +50,7 @@ func (s *state) begin() {
 func (s *state) rollback() {
 	s.origin, s.ended = s.undo.origin, s.undo.ended
 	s.tree.Restore(&s.undo.tree)
-	for i := len(s.undo.heads) - 1; i >= 0; i-- {
-		changed := &s.undo.heads[i]
+	for _, changed := range slices.Backward(s.undo.heads) {
 		*changed.head = changed.before
 		if changed.before == (chain.Head{}) {
 			delete(s.heads, changed.stream)

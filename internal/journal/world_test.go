@@ -55,7 +55,7 @@ type world struct {
 
 func newWorld(t testing.TB, seed uint64) *world {
 	w := &world{
-		t: t, random: rand.New(rand.NewPCG(seed, 0)), disk: newFaultDisk(scratch(t)), //nolint:gosec // chance must repeat
+		t: t, random: rand.New(rand.NewPCG(seed, 0)), disk: newFaultDisk(scratch(t)),
 		option:   Options{Instance: "test", Key: testKey, SegmentBytes: 2 << 10},
 		happened: map[string]int{}, digests: map[coordinate]chain.Hash{},
 		frames: map[uint64][sha256.Size]byte{}, groups: map[uint64]*Group{}, points: map[uint64]*Checkpoint{},
@@ -346,9 +346,4 @@ func (w *world) read(name string) []byte {
 	data, err := os.ReadFile(filepath.Join(w.disk.directory, name))
 	require.NoError(w.t, err)
 	return data
-}
-
-// copyFiles makes a directory with the same files, for a process of its own.
-func (w *world) copyFiles() *faultDisk {
-	return w.disk.powerCut(w.t, loseNone, w.random)
 }

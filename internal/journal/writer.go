@@ -205,7 +205,7 @@ func (j *Journal) acceptedEnd() acceptedEnd {
 		return acceptedEnd{}
 	}
 	newest := j.segments[len(j.segments)-1]
-	return acceptedEnd{segment: newest.first, length: uint64(newest.length)} //nolint:gosec // a file length
+	return acceptedEnd{segment: newest.first, length: uint64(newest.length)}
 }
 
 // switchTo makes file, which holds its state frame, the current segment.
@@ -258,17 +258,23 @@ func (w *writer) writeCheckpoint() error {
 	if err := w.ensureSegment(); err != nil {
 		return err
 	}
+	c, err := w.signCheckpoint()
+	if err != nil {
+		return err
+	}
+	w.buffer = appendCheckpoint(beginFrame(w.buffer[:0]), c)
+	return w.append(frameCheckpoint)
+}
+
+func (w *writer) signCheckpoint() (*Checkpoint, error) {
 	tree := &w.state.tree
-	c := Checkpoint{
+	c := &Checkpoint{
 		Checkpoint: chain.Checkpoint{Origin: w.state.origin, Size: tree.Size(), Root: tree.Root()},
 		Range:      tree.Range(),
 	}
 	var err error
-	if c.Note, err = chain.SignCheckpoint(c.Checkpoint, w.journal.options.Key); err != nil {
-		return err
-	}
-	w.buffer = appendCheckpoint(beginFrame(w.buffer[:0]), &c)
-	return w.append(frameCheckpoint)
+	c.Note, err = chain.SignCheckpoint(c.Checkpoint, w.journal.options.Key)
+	return c, err
 }
 
 func (w *writer) close() error {

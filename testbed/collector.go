@@ -215,6 +215,11 @@ func (c *Collector) Ready(ctx context.Context) bool {
 	return response.Body.Close() == nil && response.StatusCode == http.StatusOK
 }
 
+// ErrTooEarly says that SIGTERM came before the collector handled signals, and
+// so ended it as a kill does. The collector begins to handle them a moment
+// after its health endpoint is green, and nothing shows when.
+var ErrTooEarly = errors.New("SIGTERM came before the collector handled signals")
+
 // Stop asks the collector to end and waits for it. An exit code other than 0,
 // or an end that takes longer than promised, is an error.
 func (c *Collector) Stop() error {
@@ -223,6 +228,9 @@ func (c *Collector) Stop() error {
 	}
 	select {
 	case <-c.ended:
+		if status, ok := c.command.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGTERM {
+			return ErrTooEarly
+		}
 		return c.waitErr
 	case <-time.After(stopWithin):
 		return errors.Join(fmt.Errorf("the collector has not ended %s after SIGTERM", stopWithin), c.Kill())

@@ -55,7 +55,6 @@ func TestReadmeWalk(t *testing.T) {
 	t.Logf("%s", verdict)
 	assert.Equal(t, 1, code)
 	assert.Contains(t, verdict, "tampered")
-	require.NoError(t, c.Stop())
 }
 
 func shellBlocks(markdown string) []string {

@@ -52,6 +52,9 @@ func TestGoSDK(t *testing.T) {
 			assert.Equal(t, 1, stored.Records[fmt.Sprintf("sdk-%s-%d", name, i)])
 		}
 	}
+	leaks, err := testbed.FindLeaks(settings.Directory, []testbed.Needle{{Name: "session token", Text: "not for the disk"}})
+	require.NoError(t, err)
+	assert.Empty(t, leaks)
 }
 
 // sdkRecord is the event of README.md's section on SDKs.

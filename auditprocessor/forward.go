@@ -111,7 +111,7 @@ func (f *forwarder) run(ctx context.Context) {
 type item struct {
 	frame      uint64 // its number, where the item is the last of its frame, else 0
 	kind       journal.RecordKind
-	sealedAt   int64
+	sealedAt   int64 // of a checkpoint, which does not say: when it was read
 	request    *journal.Sealed
 	checkpoint *journal.Checkpoint
 }
@@ -147,7 +147,7 @@ func (f *forwarder) gather(ctx context.Context) ([]item, error) {
 
 func appendItems(items []item, frame *journal.Frame) []item {
 	if frame.Checkpoint != nil {
-		return append(items, item{frame: frame.Number, checkpoint: frame.Checkpoint})
+		return append(items, item{frame: frame.Number, sealedAt: time.Now().UnixNano(), checkpoint: frame.Checkpoint})
 	}
 	group := frame.Group
 	for i := range group.Requests {
@@ -224,8 +224,8 @@ func waitBackOff(ctx context.Context, attempt int) error {
 
 func (f *forwarder) failed(ctx context.Context, err error) {
 	f.telemetry.ProcessorAuditDeliveryFailures.Add(ctx, 1)
-	f.conflict.Store(errors.Is(err, receipt.ErrConflict))
-	if !f.failing {
+	alarm := errors.Is(err, receipt.ErrConflict) && !f.conflict.Swap(true) // it lasts, whatever else fails meanwhile
+	if !f.failing || alarm {
 		f.failing = true
 		f.report(err)
 		f.logger.Warn("delivery failed; the records stay in the journal and are sent again", zap.Error(err))
@@ -267,7 +267,13 @@ func (f *forwarder) delivered(ctx context.Context, items []item) {
 	if newest == nil {
 		return
 	}
-	if err := durable.WriteFile(f.path, newest.Note); err != nil {
+	// The cursor first: what the file names shall not come again after a crash,
+	// behind older checkpoints that take its place.
+	err := f.journal.PersistCursor()
+	if err == nil {
+		err = durable.WriteFile(f.path, newest.Note)
+	}
+	if err != nil {
 		f.telemetry.ProcessorAuditJournalFailures.Add(ctx, 1)
 		f.logger.Error("the checkpoint file could not be replaced; the next checkpoint tries again", zap.Error(err))
 	}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/otelaudit/otelaudit/internal/durable"
 )
@@ -24,10 +25,10 @@ const (
 	publicBlock    = "PUBLIC KEY"
 )
 
-// loadKey returns the key that signs checkpoints and leaves its public part in
-// the journal directory. Without a configured file it uses the directory's own
-// key, made with the directory: a lost one is not replaced in silence, because
-// every verifier would then see a stranger's signatures.
+// loadKey returns the key that signs checkpoints. Without a configured file it
+// uses the directory's own key, made with the directory: a lost one is not
+// replaced in silence, because every verifier would then see a stranger's
+// signatures.
 func loadKey(config *Config) (ed25519.PrivateKey, error) {
 	directory := config.Journal.Directory
 	if err := durable.MkdirAll(directory); err != nil {
@@ -40,11 +41,7 @@ func loadKey(config *Config) (ed25519.PrivateKey, error) {
 			return nil, err
 		}
 	}
-	key, err := readKey(path)
-	if err != nil {
-		return nil, err
-	}
-	return key, writeVerifier(filepath.Join(directory, verifierFile), key)
+	return readKey(path)
 }
 
 // ensureKey makes the key of a new journal directory.
@@ -64,7 +61,17 @@ func ensureKey(directory, path string) error {
 	if err != nil {
 		return fmt.Errorf("make signing key: %w", err)
 	}
-	return durable.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: privateBlock, Bytes: der}))
+	fresh := path + "." + strings.ToLower(rand.Text())
+	if err := durable.WriteFile(fresh, pem.EncodeToMemory(&pem.Block{Type: privateBlock, Bytes: der})); err != nil {
+		return err
+	}
+	// Nobody holds the journal's lock yet. Unlike a rename, a link never takes
+	// the place of a key that somebody else has begun to sign with.
+	err = os.Link(fresh, path)
+	if errors.Is(err, os.ErrExist) {
+		err = nil
+	}
+	return errors.Join(err, os.Remove(fresh), durable.SyncDir(directory))
 }
 
 func readKey(path string) (ed25519.PrivateKey, error) {
@@ -87,8 +94,10 @@ func readKey(path string) (ed25519.PrivateKey, error) {
 	return key, nil
 }
 
-func writeVerifier(path string, key ed25519.PrivateKey) error {
-	der, err := x509.MarshalPKIXPublicKey(key.Public())
+// writeVerifier leaves the public key beside the journal. Only who holds the
+// journal's lock may.
+func writeVerifier(path string, key ed25519.PublicKey) error {
+	der, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {
 		return fmt.Errorf("write verifier key: %w", err)
 	}

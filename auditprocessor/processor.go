@@ -8,6 +8,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,16 +32,18 @@ type auditProcessor struct {
 	telemetry *metadata.TelemetryBuilder
 	stages    *stages
 	next      consumer.Logs
+	now       func() time.Time // of what is sealed; tests set another
 
-	// Set by Start, and not changed until Shutdown has returned.
+	// Set by Start. The journal stays: who comes after Shutdown is told so by it.
 	journal   *journal.Journal
 	instance  string
 	forwarder *forwarder
-	stop      context.CancelFunc // ends the heartbeat
+	stop      context.CancelFunc // ends the heartbeat; nil where nothing runs
 	running   sync.WaitGroup
 
 	conflict atomic.Bool  // a sink reported receipt.ErrConflict for what is being delivered
-	sealedAt atomic.Int64 // when the newest record was sealed, nanoseconds since 1970
+	created  time.Time    // with the monotonic clock, which nobody sets back
+	sealedAt atomic.Int64 // when the newest record was sealed, nanoseconds since created
 }
 
 func newProcessor(settings processor.Settings, config *Config, next consumer.Logs) (*auditProcessor, error) {
@@ -54,7 +57,7 @@ func newProcessor(settings processor.Settings, config *Config, next consumer.Log
 	}
 	return &auditProcessor{
 		config: config, settings: settings, logger: settings.Logger,
-		telemetry: telemetry, stages: stages, next: next,
+		telemetry: telemetry, stages: stages, next: next, now: time.Now, created: time.Now(),
 	}, nil
 }
 
@@ -88,6 +91,7 @@ func (p *auditProcessor) journalOptions(key ed25519.PrivateKey) journal.Options 
 		Key:        key,
 		MaxBytes:   p.config.Journal.MaxBytes,
 		MaxStreams: p.config.Chain.MaxStreams,
+		Now:        p.now,
 		Observe: journal.Observer{
 			Committed: func(records, _ int, took time.Duration) {
 				p.telemetry.ProcessorAuditGroupRecords.Record(context.Background(), int64(records))
@@ -113,14 +117,15 @@ func (p *auditProcessor) begin(j *journal.Journal, key ed25519.PrivateKey, host 
 		return err
 	}
 	public := key.Public().(ed25519.PublicKey)
+	if err := writeVerifier(filepath.Join(p.config.Journal.Directory, verifierFile), public); err != nil {
+		return err
+	}
 	p.journal = j
 	if err := p.sealControl(startRecord(j.Previous(), p.settings.BuildInfo.Version, digest, public)); err != nil {
-		p.journal = nil
 		return err
 	}
 	p.forwarder = newForwarder(j, p.next, p.config.Journal.Directory, p.telemetry, p.logger, host, &p.conflict)
 	if err := p.registerGauges(); err != nil {
-		p.journal = nil
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -144,15 +149,22 @@ func (p *auditProcessor) logRecovery(j *journal.Journal) {
 }
 
 func (p *auditProcessor) sealControl(record controlRecord) error {
-	request, err := record.request(p.instance, time.Now())
+	request, err := record.request(p.instance, p.now())
 	if err != nil {
 		return err
 	}
 	if err := p.journal.Seal(request); err != nil {
 		return fmt.Errorf("seal %s: %w", record.event, err)
 	}
-	p.sealedAt.Store(request.Links[0].SealedAt)
+	p.hasSealed()
 	return nil
+}
+
+func (p *auditProcessor) hasSealed() { p.sealedAt.Store(int64(time.Since(p.created))) }
+
+// silence says how long ago the newest record was sealed.
+func (p *auditProcessor) silence() time.Duration {
+	return time.Since(p.created) - time.Duration(p.sealedAt.Load())
 }
 
 // heartbeat seals a record whenever the log was silent for too long, so that
@@ -160,15 +172,14 @@ func (p *auditProcessor) sealControl(record controlRecord) error {
 func (p *auditProcessor) heartbeat(ctx context.Context) {
 	defer p.running.Done()
 	for {
-		silence := time.Since(time.Unix(0, p.sealedAt.Load()))
-		timer := time.NewTimer(max(p.config.Chain.Heartbeat-silence, time.Second))
+		timer := time.NewTimer(max(p.config.Chain.Heartbeat-p.silence(), time.Second))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return
 		case <-timer.C:
 		}
-		if time.Since(time.Unix(0, p.sealedAt.Load())) < p.config.Chain.Heartbeat {
+		if p.silence() < p.config.Chain.Heartbeat {
 			continue
 		}
 		if err := p.sealControl(heartbeatRecord()); err != nil {
@@ -178,20 +189,20 @@ func (p *auditProcessor) heartbeat(ctx context.Context) {
 }
 
 // Shutdown seals the stop record, delivers what it can within `drain_timeout`
-// and closes the journal. The receivers have stopped before.
+// and closes the journal. The receivers have stopped before. Safe without Start
+// and when called again.
 func (p *auditProcessor) Shutdown(context.Context) error {
 	defer p.telemetry.Shutdown()
-	if p.journal == nil {
+	if p.stop == nil {
 		return nil
 	}
 	p.stop()
+	p.stop = nil
 	p.running.Wait()
 	err := p.sealControl(stopRecord())
 	p.forwarder.drain(p.config.DrainTimeout, err == nil)
 	p.logLeft()
-	err = errors.Join(err, p.journal.Close())
-	p.journal = nil
-	return err
+	return errors.Join(err, p.journal.Close())
 }
 
 func (p *auditProcessor) logLeft() {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -28,6 +30,7 @@ import (
 	"github.com/otelaudit/otelaudit/audit/canonical"
 	"github.com/otelaudit/otelaudit/audit/chain"
 	"github.com/otelaudit/otelaudit/auditprocessor/internal/metadata"
+	"github.com/otelaudit/otelaudit/internal/journal"
 	"github.com/otelaudit/otelaudit/internal/receipt"
 )
 
@@ -288,6 +291,29 @@ func TestJournalOfAnotherPipeline(t *testing.T) {
 	require.NoError(t, second.Shutdown(t.Context()))
 }
 
+// Of two that start on a new directory one gets it, and its key.
+func TestStartersOfANewDirectory(t *testing.T) {
+	for range 50 {
+		directory := t.TempDir()
+		var starters sync.WaitGroup
+		keys := make(chan ed25519.PrivateKey, 2)
+		for range 2 {
+			starters.Go(func() {
+				key, err := loadKey(testConfig(t, directory))
+				if err != nil {
+					t.Error(err)
+				}
+				keys <- key
+			})
+		}
+		starters.Wait()
+		require.Equal(t, <-keys, <-keys)
+		entries, err := os.ReadDir(directory)
+		require.NoError(t, err)
+		require.Len(t, entries, 1)
+	}
+}
+
 func TestLostKeyIsNotReplaced(t *testing.T) {
 	directory := t.TempDir()
 	p := startProcessor(t, testConfig(t, directory), newSinkFake())
@@ -308,6 +334,153 @@ func TestHeartbeat(t *testing.T) {
 	require.NoError(t, p.Shutdown(t.Context()))
 	require.Equal(t, audit.EventOriginHeartbeat, sink.records[1].event)
 	sink.check(t, publicKey(t, config.Journal.Directory))
+}
+
+// A receiver that gave up waiting for its handlers leaves some behind.
+func TestCallersAfterShutdown(t *testing.T) {
+	sink := newSinkFake()
+	p := startProcessor(t, testConfig(t, t.TempDir()), sink)
+	var late sync.WaitGroup
+	late.Go(func() {
+		for i := 0; status.Code(p.ConsumeLogs(context.Background(), event(fmt.Sprint(i)))) != codes.Unavailable; i++ {
+		}
+	})
+	require.NoError(t, p.Shutdown(t.Context()))
+	late.Wait()
+	require.Equal(t, codes.Unavailable, status.Code(p.ConsumeLogs(t.Context(), event("late"))))
+	require.NoError(t, p.Shutdown(t.Context()), "twice")
+	require.Equal(t, audit.EventOriginStop, sink.records[len(sink.records)-1].event)
+}
+
+// What a second opener finds out must not cost the first one its public key.
+func TestSecondOpenerLeavesTheVerifierKey(t *testing.T) {
+	directory, other := t.TempDir(), t.TempDir()
+	p := startProcessor(t, testConfig(t, directory), newSinkFake())
+	defer func() { require.NoError(t, p.Shutdown(t.Context())) }()
+	before, err := os.ReadFile(filepath.Join(directory, verifierFile))
+	require.NoError(t, err)
+
+	stranger := filepath.Join(other, keyFile)
+	require.NoError(t, ensureKey(other, stranger))
+	config := testConfig(t, directory)
+	config.Chain.Signing.KeyFile = stranger
+	second, err := newProcessor(processortest.NewNopSettings(metadata.Type), config, newSinkFake())
+	require.NoError(t, err)
+	require.ErrorContains(t, second.Start(t.Context(), componenttest.NewNopHost()), "journal::directory")
+	require.NoError(t, second.Shutdown(t.Context()))
+	after, err := os.ReadFile(filepath.Join(directory, verifierFile))
+	require.NoError(t, err)
+	require.Equal(t, string(before), string(after))
+}
+
+// A clock that is set back must not stop the heartbeat until it has caught up.
+func TestHeartbeatWhenTheClockIsSetBack(t *testing.T) {
+	config := testConfig(t, t.TempDir())
+	config.Chain.Heartbeat = time.Second
+	sink := newSinkFake()
+	p, err := newProcessor(processortest.NewNopSettings(metadata.Type), config, sink)
+	require.NoError(t, err)
+	p.now = func() time.Time { return time.Now().Add(time.Hour) } // what sealed was ahead of what is measured
+	require.NoError(t, p.Start(t.Context(), componenttest.NewNopHost()))
+	sink.waitFor(t, func() bool { return len(sink.records) >= 2 })
+	require.NoError(t, p.Shutdown(t.Context()))
+	require.Equal(t, audit.EventOriginHeartbeat, sink.records[1].event)
+}
+
+// A conflict lasts until the sink has taken what it is about, whatever else
+// goes wrong in between; and it is reported, whatever went wrong before.
+func TestConflictLasts(t *testing.T) {
+	other := errors.New("no room")
+	failures := []error{other, fmt.Errorf("sink: %w", receipt.ErrConflict), other, other}
+	attempts, attempt := make(chan struct{}), 0
+	next, err := consumer.NewLogs(func(context.Context, plog.Logs) error {
+		<-attempts
+		if attempt++; attempt > len(failures) {
+			return nil
+		}
+		return failures[attempt-1]
+	})
+	require.NoError(t, err)
+	p, err := newProcessor(processortest.NewNopSettings(metadata.Type), testConfig(t, t.TempDir()), next)
+	require.NoError(t, err)
+	host := &statusHost{Host: componenttest.NewNopHost()}
+	require.NoError(t, p.Start(t.Context(), host))
+
+	for range failures { // one begins only after the one before was judged
+		attempts <- struct{}{}
+	}
+	require.Equal(t, codes.Unavailable, status.Code(p.ConsumeLogs(t.Context(), event("x"))))
+	require.Equal(t, 1, host.conflicts())
+	attempts <- struct{}{} // taken
+	require.NoError(t, p.sealControl(heartbeatRecord()))
+	attempts <- struct{}{}
+	close(attempts)
+	require.NoError(t, p.ConsumeLogs(t.Context(), event("x")))
+	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+// statusHost counts what is reported.
+type statusHost struct {
+	component.Host
+	mu     sync.Mutex
+	events []*componentstatus.Event
+}
+
+func (h *statusHost) Report(event *componentstatus.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events = append(h.events, event)
+}
+
+func (h *statusHost) conflicts() (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, event := range h.events {
+		if errors.Is(event.Err(), receipt.ErrConflict) {
+			n++
+		}
+	}
+	return n
+}
+
+// What the checkpoint file names is never delivered again: an older checkpoint
+// would take its place.
+func TestCheckpointFileIsNotAheadOfTheCursor(t *testing.T) {
+	directory, crashed := t.TempDir(), t.TempDir()
+	sink := newSinkFake()
+	p := startProcessor(t, testConfig(t, directory), sink)
+	path := filepath.Join(directory, checkpointFile)
+	require.Eventually(t, func() bool { _, err := os.Stat(path); return err == nil }, 20*time.Second, time.Millisecond)
+	require.NoError(t, os.CopyFS(crashed, os.DirFS(directory)))
+	require.NoError(t, p.Shutdown(t.Context()))
+
+	held, err := os.ReadFile(filepath.Join(crashed, checkpointFile))
+	require.NoError(t, err)
+	sink = newSinkFake()
+	require.NoError(t, startProcessor(t, testConfig(t, crashed), sink).Shutdown(t.Context()))
+	require.NotContains(t, sink.checkpoints, string(held))
+}
+
+// While the sink is down the pending age grows, also where a checkpoint, which
+// has no time of its own, is first in hand.
+func TestAgeOfACheckpoint(t *testing.T) {
+	var age int64
+	var f *forwarder
+	next, err := consumer.NewLogs(func(context.Context, plog.Logs) error {
+		age = f.oldest.Load()
+		return errors.New("down")
+	})
+	require.NoError(t, err)
+	p, err := newProcessor(processortest.NewNopSettings(metadata.Type), testConfig(t, t.TempDir()), next)
+	require.NoError(t, err)
+	f = newForwarder(nil, next, "", p.telemetry, p.logger, componenttest.NewNopHost(), &p.conflict)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	items := appendItems(nil, &journal.Frame{Number: 1, Checkpoint: &journal.Checkpoint{}})
+	require.Error(t, f.deliver(ctx, items))
+	require.NotZero(t, age)
+	f.oldest.Store(time.Now().Add(time.Hour).UnixNano())
+	require.Zero(t, f.age(), "the clock was set back")
 }
 
 func TestConcurrentCallersShareGroups(t *testing.T) {

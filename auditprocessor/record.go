@@ -363,27 +363,17 @@ type tally struct {
 	repaired  int64                  // records
 }
 
-// merge adds the counts of other.
-func (t *tally) merge(other *tally) {
-	for i, n := range other.redacted {
-		t.redacted[i] += n
-	}
-	for i, n := range other.flagged {
-		t.flagged[i] += n
-	}
-	for i, n := range other.truncated {
-		t.truncated[i] += n
-	}
-	t.repaired += other.repaired
-}
-
-// add counts the marks of one record or group.
-func (t *tally) add(m *marks) {
+// addRedacted counts the values of one record, resource or scope.
+func (t *tally) addRedacted(m *marks) {
 	for i, n := range m.redacted {
 		t.redacted[i] += int64(n)
 	}
-	for i, found := range m.codes {
-		if found {
+}
+
+// addFlagged counts one record with its own marks and those of its group.
+func (t *tally) addFlagged(own, resource, scope *marks) {
+	for i := range t.flagged {
+		if own.codes[i] || resource.codes[i] || scope.codes[i] {
 			t.flagged[i]++
 		}
 	}

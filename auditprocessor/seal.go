@@ -61,7 +61,7 @@ func (p *auditProcessor) ConsumeLogs(ctx context.Context, logs plog.Logs) error 
 	if err := p.journal.Seal(request); err != nil {
 		return p.sealError(ctx, err, len(verdicts))
 	}
-	p.sealedAt.Store(request.Links[0].SealedAt)
+	p.hasSealed()
 	p.count(ctx, len(verdicts), &tally)
 	return filled.Fill(results(verdicts, request))
 }

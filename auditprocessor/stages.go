@@ -72,12 +72,15 @@ func (s *stages) apply(logs plog.Logs, tenant string, integrityHash bool) ([]ver
 			for _, record := range ofScope.LogRecords().All() {
 				verdicts = append(verdicts, w.record(record))
 			}
+			w.tally.addRedacted(&w.scope)
 		}
+		w.tally.addRedacted(&w.resource) // only now: its scopes may have repaired it
 	}
 	return verdicts, w.tally
 }
 
-// maxTenantBytes bounds the authenticated tenant on a record.
+// maxTenantBytes bounds the authenticated tenant on a record, in bytes of UTF-8.
+// The receiver takes none that is as long: what is cut is in no tenant's stream.
 const maxTenantBytes = 256
 
 // maxBuffer is the largest buffer that a worker keeps.
@@ -99,7 +102,8 @@ type worker struct {
 	// of a group of records
 	resource, scope marks
 	service         string
-	groupFaults     []string // limits that the group exceeds, where that refuses
+	resourceFaults  []string // limits that the resource exceeds, where that refuses
+	scopeFaults     []string // the same of the scope
 	groupErr        error    // the group has no canonical form
 
 	// of a record
@@ -111,7 +115,7 @@ type worker struct {
 }
 
 func (w *worker) begin(tenant string, integrityHash bool) {
-	w.tenant = cutCanonical(strings.ToValidUTF8(tenant, replacement), maxTenantBytes)
+	w.tenant = cutText(strings.ToValidUTF8(tenant, replacement), maxTenantBytes)
 	w.integrityHash = integrityHash
 	w.now = w.stages.now()
 	w.tally = tally{}
@@ -124,7 +128,6 @@ func (w *worker) begin(tenant string, integrityHash bool) {
 // of which carries the marks.
 func (w *worker) takeResource(logs plog.ResourceLogs) {
 	w.resource.reset()
-	w.groupFaults = w.groupFaults[:0]
 	resource := logs.Resource()
 	if n := resource.DroppedAttributesCount(); n > 0 {
 		repairDropped("resource", n, &w.resource)
@@ -136,7 +139,6 @@ func (w *worker) takeResource(logs plog.ResourceLogs) {
 		w.repairResource(logs)
 	}
 	w.limitGroup("resource", resource.Attributes(), &w.resource)
-	w.tally.add(&w.resource)
 	w.service = serviceOf(resource.Attributes())
 }
 
@@ -192,7 +194,6 @@ func (w *worker) takeScope(ofResource plog.ResourceLogs, ofScope plog.ScopeLogs)
 	}
 	w.limitGroup("scope", scope.Attributes(), &w.scope)
 	w.limitNames(ofResource, ofScope)
-	w.tally.add(&w.scope)
 	if w.setGroup(ofResource, ofScope) == nil {
 		return
 	}
@@ -226,19 +227,20 @@ const (
 
 func (w *worker) limitGroup(name string, attributes pcommon.Map, m *marks) {
 	limits := &w.stages.limits
-	share := limits.MaxRecordBytes / resourceShare
+	share, faults := limits.MaxRecordBytes/resourceShare, &w.resourceFaults
 	if name == "scope" {
-		share = limits.MaxRecordBytes / scopeShare
+		share, faults = limits.MaxRecordBytes/scopeShare, &w.scopeFaults
 	}
+	*faults = (*faults)[:0]
 	exceeds := limits.exceeds(&w.walker.extent)
 	size := sizeOfMembers(attributes)
 	if !exceeds && size <= share {
 		return
 	}
 	if limits.Oversize == oversizeReject {
-		w.groupFaults = append(w.groupFaults, limits.structureFaults(name, &w.walker.extent)...)
+		*faults = append(*faults, limits.structureFaults(name, &w.walker.extent)...)
 		if size > share {
-			w.groupFaults = append(w.groupFaults, fmt.Sprintf("%s: larger than %d bytes, its share of `limits::max_record_bytes`", name, share))
+			*faults = append(*faults, fmt.Sprintf("%s: larger than %d bytes, its share of `limits::max_record_bytes`", name, share))
 		}
 		return
 	}
@@ -406,14 +408,15 @@ func (w *worker) fitRecord(record plog.LogRecord, l *limiter) error {
 
 // conclude makes the verdict.
 func (w *worker) conclude(record plog.LogRecord, faults []string, err error) verdict {
-	w.tally.add(&w.own)
+	w.tally.addRedacted(&w.own)
+	w.tally.addFlagged(&w.own, &w.resource, &w.scope)
 	if len(w.own.repaired) > 0 {
 		w.tally.repaired++
 	}
 	reasons := w.reasons()
 	v := verdict{canonicalBytes: len(w.buffer)}
 	v.refused = len(reasons) > 0 && w.stages.validator.reject
-	faults = append(faults, w.groupFaults...)
+	faults = slices.Concat(faults, w.resourceFaults, w.scopeFaults)
 	if err != nil {
 		faults = append(faults, err.Error())
 	}

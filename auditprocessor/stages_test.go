@@ -337,6 +337,21 @@ func TestStream(t *testing.T) {
 	}
 }
 
+// Names that take more room in JSON than in memory are names all the same.
+func TestLongTenantsStayApart(t *testing.T) {
+	name := strings.Repeat(`"`, 248)
+	streams := map[string]bool{}
+	for _, tenant := range []string{name + "a", name + "b"} {
+		logs, record := validLogs()
+		record.Attributes().PutStr(audit.AttributeTenantID, tenant)
+		verdicts, _ := testStages(t).apply(logs, tenant, false)
+		assert.Empty(t, verdicts[0].reasons, "the record names the same tenant")
+		assert.Equal(t, tenant, rawAttribute(record, audit.AttributeCollectorTenant))
+		streams[verdicts[0].stream] = true
+	}
+	assert.Len(t, streams, 2)
+}
+
 // TestProtectedFieldsStay is W9: a pattern must not destroy what a record is
 // found, deduplicated and chained by.
 func TestProtectedFieldsStay(t *testing.T) {
@@ -536,6 +551,26 @@ func TestOversizeReject(t *testing.T) {
 	}
 }
 
+// What is wrong with a resource refuses all its records, what is wrong with a
+// scope those of that scope alone.
+func TestGroupsOversizeReject(t *testing.T) {
+	s := testStages(t, withLimits(func(l *LimitsConfig) { l.Oversize = oversizeReject }))
+	huge := strings.Repeat("x", 30_000)
+	for want, change := range map[string]func(plog.ResourceLogs){
+		"true true true":   func(r plog.ResourceLogs) { r.Resource().Attributes().PutStr("huge", huge) },
+		"true false false": func(r plog.ResourceLogs) { r.ScopeLogs().At(0).Scope().Attributes().PutStr("huge", huge) },
+		"false true false": func(r plog.ResourceLogs) { r.ScopeLogs().At(1).Scope().Attributes().PutStr("huge", huge) },
+	} {
+		logs, _ := validLogs()
+		r := logs.ResourceLogs().At(0)
+		r.ScopeLogs().At(0).CopyTo(r.ScopeLogs().AppendEmpty())
+		r.ScopeLogs().At(0).CopyTo(r.ScopeLogs().AppendEmpty())
+		change(r)
+		v, _ := s.apply(logs, "", false)
+		assert.Equal(t, want, fmt.Sprint(v[0].refused, v[1].refused, v[2].refused))
+	}
+}
+
 // TestGroups: what is redacted in a resource or scope is redacted once and
 // marked on each record.
 func TestGroups(t *testing.T) {
@@ -562,17 +597,34 @@ func TestGroups(t *testing.T) {
 	assert.Empty(t, integrityOf(last), "another group's marks")
 }
 
+// A group that is repaired flags all its records, and what the repair let
+// redaction find is counted.
+func TestRepairedGroupsAreCounted(t *testing.T) {
+	logs, _ := validLogs()
+	r := logs.ResourceLogs().At(0)
+	r.Resource().Attributes().PutDouble("load", math.NaN())
+	r.Resource().Attributes().PutStr("url", "redis://:Tr0ub4dor@x/\xff")
+	r.ScopeLogs().At(0).Scope().Attributes().PutStr("db.password", "Tr0ub4dor")
+	r.ScopeLogs().At(0).LogRecords().At(0).CopyTo(r.ScopeLogs().At(0).LogRecords().AppendEmpty())
+	verdicts, counts := testStages(t).apply(logs, "", false)
+
+	for _, v := range verdicts {
+		assert.True(t, strings.HasPrefix(v.stream, audit.StreamFlagged))
+	}
+	assert.EqualValues(t, 2, counts.flagged[codeRepaired])
+	assert.EqualValues(t, 1, counts.redacted[ruleURL])
+	assert.EqualValues(t, 1, counts.redacted[ruleKey])
+}
+
 func TestTally(t *testing.T) {
 	a := tally{repaired: 1}
 	a.redacted[ruleJWT], a.flagged[codeTenant], a.truncated[cutDiff] = 2, 3, 4
-	b := a
-	a.merge(&b)
 	got := map[string]int64{"repaired": a.repaired}
 	collect := func(name string, n int64) { got[name] = n }
 	a.eachRedacted(collect)
 	a.eachFlagged(collect)
 	a.eachTruncated(collect)
-	assert.Equal(t, map[string]int64{"repaired": 2, "jwt": 4, "tenant": 6, "diff": 8}, got)
+	assert.Equal(t, map[string]int64{"repaired": 1, "jwt": 2, "tenant": 3, "diff": 4}, got)
 	for _, names := range [][]string{ruleNames[:], reasonNames[:], truncationNames[:]} {
 		assert.NotContains(t, names, "", "each has a name")
 	}

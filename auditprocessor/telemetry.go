@@ -35,7 +35,7 @@ func (p *auditProcessor) registerGauges() error {
 // age says how long the oldest group in hand has waited.
 func (f *forwarder) age() time.Duration {
 	if oldest := f.oldest.Load(); oldest != 0 {
-		return time.Since(time.Unix(0, oldest))
+		return max(0, time.Since(time.Unix(0, oldest)))
 	}
 	return 0
 }

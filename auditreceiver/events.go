@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -30,7 +31,7 @@ const format = "json"
 
 // events answers POST /v1/events: read, decode, hand on, and say what became
 // of each event. A request is taken whole or not at all.
-func (r *auditReceiver) events(req *http.Request) answer {
+func (r *auditReceiver) events(w http.ResponseWriter, req *http.Request) answer {
 	if req.Method != http.MethodPost {
 		return answer{status: http.StatusMethodNotAllowed, allow: http.MethodPost, problem: "use POST"}
 	}
@@ -43,7 +44,12 @@ func (r *auditReceiver) events(req *http.Request) answer {
 	}
 	taken := share{of: &r.budget}
 	defer taken.release()
+	read := context.AfterFunc(r.stopping, func() {
+		// Where it cannot be set, the server's own read timeout has to do.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lastReadTime))
+	})
 	text, err := readBody(req, r.config.maxBody(), &taken)
+	read()
 	if err != nil {
 		return unreadable(err)
 	}

@@ -31,6 +31,11 @@ const (
 	// answerTime is what a handler gets beside the pipeline's time, to write
 	// its answer, before shutdown gives up on it.
 	answerTime = 2 * time.Second
+
+	// lastReadTime is what a body has to arrive in once shutdown has begun:
+	// nothing of it is promised yet, and a client that stalls must not use up
+	// the time in which the pipeline drains.
+	lastReadTime = 2 * time.Second
 )
 
 // auditReceiver is the running component.
@@ -45,6 +50,8 @@ type auditReceiver struct {
 	server   *http.Server
 	listener net.Listener
 	serving  sync.WaitGroup
+	stopping context.Context // ends when shutdown begins
+	stop     context.CancelFunc
 }
 
 func newReceiver(config *Config, set receiver.Settings, next consumer.Logs) (*auditReceiver, error) {
@@ -60,6 +67,7 @@ func newReceiver(config *Config, set receiver.Settings, next consumer.Logs) (*au
 	}
 	r := &auditReceiver{config: *config, settings: set, next: next, obsreport: obsreport, telemetry: telemetry}
 	r.budget.limit = config.MaxInFlightBytes
+	r.stopping, r.stop = context.WithCancel(context.Background())
 	return r, nil
 }
 
@@ -96,6 +104,7 @@ func (r *auditReceiver) Start(ctx context.Context, host component.Host) error {
 // without Start and when called again.
 func (r *auditReceiver) Shutdown(ctx context.Context) error {
 	var err error
+	r.stop()
 	if r.server != nil {
 		ctx, cancel := context.WithTimeout(ctx, r.config.RequestTimeout+answerTime)
 		defer cancel()
@@ -113,7 +122,7 @@ func (r *auditReceiver) Shutdown(ctx context.Context) error {
 func (r *auditReceiver) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc(pathEvents, func(w http.ResponseWriter, req *http.Request) {
-		r.send(w, req, r.events(req))
+		r.send(w, req, r.events(w, req))
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
 		r.send(w, req, answer{status: http.StatusNotFound, problem: "there is nothing here: send events to " + pathEvents})

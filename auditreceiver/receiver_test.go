@@ -555,6 +555,26 @@ func TestShutdownWaitsForTheAnswer(t *testing.T) {
 	assert.NoError(t, r.Shutdown(context.Background()), "safe when called again")
 }
 
+// A client that stalls has been promised nothing: it must not hold up shutdown.
+func TestShutdownDoesNotWaitForABody(t *testing.T) {
+	r, err := newReceiver(testConfig(), receivertest.NewNopSettings(metadata.Type), pipe(seal).logs())
+	require.NoError(t, err)
+	require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
+	conn, err := net.Dial("tcp", r.listener.Addr().String())
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, conn.Close()) }()
+	_, err = io.WriteString(conn, "POST "+pathEvents+" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return r.budget.used.Load() > 0 }, 5*time.Second, time.Millisecond, "its body must be waited for")
+
+	ctx, cancel := context.WithTimeout(t.Context(), lastReadTime+10*time.Second)
+	defer cancel()
+	require.NoError(t, r.Shutdown(ctx))
+	text, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	assert.Contains(t, string(text), "HTTP/1.1 408 ")
+}
+
 func TestShutdownWithoutStart(t *testing.T) {
 	r, err := newReceiver(testConfig(), receivertest.NewNopSettings(metadata.Type), pipe(seal).logs())
 	require.NoError(t, err)

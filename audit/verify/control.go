@@ -62,7 +62,8 @@ func (v *Verifier) readControl(o *origin, f *fact, event []byte) {
 	case audit.EventQuarantine:
 		index, ok := number(attributes, audit.AttributeQuarantineIndex)
 		if ok {
-			v.quarantined(coordinate{text(attributes, audit.AttributeQuarantineOrigin), index})
+			named := coordinate{text(attributes, audit.AttributeQuarantineOrigin), index}
+			v.quarantined(named, witness{o, f.index, f.hash})
 		}
 	}
 }

@@ -35,7 +35,7 @@ type Verifier struct {
 	bads   []*bad
 
 	stubs       map[coordinate]place // not yet explained or superseded
-	explained   map[coordinate]bool  // named by an audit.quarantine record
+	explained   map[coordinate][]witness // named by audit.quarantine records
 	flagged     map[string]bool      // origins with a checkpoint of bad signature or an unsound line
 	forged      map[string]bool      // origins with a checkpoint of bad signature
 	checkpoints uint64
@@ -67,7 +67,7 @@ func New(options Options) (*Verifier, error) {
 		maxRegions: maxRegions,
 		firstUse:   map[string][]byte{},
 		stubs:      map[coordinate]place{},
-		explained:  map[coordinate]bool{},
+		explained:  map[coordinate][]witness{},
 		flagged:    map[string]bool{},
 		forged:     map[string]bool{},
 		found:      findings{damaged: map[string]bool{}, newest: map[Kind]int{}},

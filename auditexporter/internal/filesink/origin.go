@@ -369,9 +369,9 @@ func (o *origin) compare(entries []Entry, wanted *spans, w *work) error {
 			continue
 		}
 		err := o.eachLine(b.file, b.offset, b.offset+b.length, func(line []byte, offset int64) error {
-			at, _ := o.locator.locate(line)
+			at, sound := o.locator.locate(line)
 			position, asked := w.asked[at]
-			if !asked {
+			if !sound || !asked {
 				return nil
 			}
 			if !w.same(&entries[position], line) {

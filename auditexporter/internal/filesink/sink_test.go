@@ -466,6 +466,21 @@ func appendTo(t *testing.T, path, text string) {
 	require.NoError(t, f.Close())
 }
 
+// A damaged line is not the record of any index, index 0 least of all.
+func TestDamageIsNoConflict(t *testing.T) {
+	m := newMaker()
+	entries := m.records(3)
+	directory := t.TempDir()
+	s := open(t, testConfig(directory))
+	write(t, s, entries[:2]...)
+	require.NoError(t, s.Close())
+	appendTo(t, filepath.Join(folder(directory), fileName(0)), "damaged\n"+string(entries[2].appendLine(nil)))
+
+	s = open(t, testConfig(directory))
+	result := write(t, s, entries...)
+	assert.Equal(t, Result{Repeated: 3}, counts(result))
+}
+
 // Damage with sound lines behind it is for the verifier to name: it stays.
 func TestDamageInTheMiddleStays(t *testing.T) {
 	directory := t.TempDir()

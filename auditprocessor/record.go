@@ -211,6 +211,28 @@ func (m *marks) addBounded(list *[]string, more int, entry string) {
 	*list = append(*list, shorten(entry, maxMarkBytes))
 }
 
+// maxGroupEntries bounds the entries that a group's marks may make on all of
+// its records together.
+const maxGroupEntries = 4096
+
+// share cuts the marks of a group down to what each of its records can carry:
+// a few bytes of a resource must not become many on thousands of records. What
+// flags a record keeps one entry.
+func (m *marks) share(records int) {
+	entries := min(maxMarkEntries, maxGroupEntries/max(records, 1))
+	m.masked = cutMarks(m, moreMasked, m.masked, entries)
+	m.repaired = cutMarks(m, moreRepaired, m.repaired, max(entries, 1))
+	m.truncated = cutMarks(m, moreTruncated, m.truncated, max(entries, 1))
+}
+
+func cutMarks[T any](m *marks, kind int, list []T, entries int) []T {
+	if len(list) > entries {
+		m.more[kind] += len(list) - entries
+		list = list[:entries]
+	}
+	return list
+}
+
 func (m *marks) fill(name string) { m.filled = append(m.filled, name) }
 
 func (m *marks) repair(path, what string) {

@@ -26,6 +26,10 @@ const (
 	retryFull   = 5 * time.Second // a backlog takes a while to shrink
 	retryFailed = time.Second
 
+	// maxRequestRecords bounds what the smallest records, a few bytes each,
+	// become once each has an id, a verdict and its marks.
+	maxRequestRecords = 50_000
+
 	// shownReasons bounds the text of an error: the receipt has them all.
 	shownReasons = 10
 )
@@ -44,6 +48,10 @@ func (p *auditProcessor) ConsumeLogs(ctx context.Context, logs plog.Logs) error 
 	p.telemetry.ProcessorAuditReceivedRecords.Add(ctx, int64(logs.LogRecordCount()))
 	if logs.LogRecordCount() == 0 {
 		return filled.Fill(nil)
+	}
+	if n := logs.LogRecordCount(); n > maxRequestRecords {
+		p.refused(ctx, "too_large", n)
+		return receipt.TooLarge(fmt.Sprintf("request has %d records, more than %d: send smaller batches", n, maxRequestRecords))
 	}
 	if p.conflict.Load() {
 		p.refused(ctx, "conflict", logs.LogRecordCount())

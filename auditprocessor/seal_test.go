@@ -5,11 +5,16 @@ package auditprocessor
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/plog"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/otelaudit/otelaudit/audit"
+	"github.com/otelaudit/otelaudit/internal/receipt"
 )
 
 // Entity references stand outside the canonical bytes: nothing of them may go
@@ -47,4 +52,42 @@ func withEntity(t *testing.T, logs []byte, kind string) []byte {
 	resource := protowire.AppendBytes(protowire.AppendTag(nil, 3, protowire.BytesType), entity)
 	resourceLogs = protowire.AppendBytes(protowire.AppendTag(bytes.Clone(resourceLogs), 1, protowire.BytesType), resource)
 	return protowire.AppendBytes(protowire.AppendTag(nil, field, protowire.BytesType), resourceLogs)
+}
+
+// A small resource must not become large on thousands of records.
+func TestMarksOfAGroupAreShared(t *testing.T) {
+	const records = 20_000
+	logs := event("0")
+	resource := logs.ResourceLogs().At(0)
+	for i := range 100 {
+		resource.Resource().Attributes().PutStr(fmt.Sprintf("%0150d.password", i), "x")
+	}
+	list := resource.ScopeLogs().At(0).LogRecords()
+	for range records - 1 {
+		list.At(0).CopyTo(list.AppendEmpty())
+	}
+	before, err := marshaler.MarshalLogs(logs)
+	require.NoError(t, err)
+	s, err := newStages(newValidationConfig(), newRedactionConfig(), newLimitsConfig(), time.Now)
+	require.NoError(t, err)
+	s.apply(logs, "", false)
+	after, err := marshaler.MarshalLogs(logs)
+	require.NoError(t, err)
+	require.Less(t, len(after), 3*len(before))
+	masked, found := list.At(records - 1).Attributes().Get(audit.AttributeCollectorMasked)
+	require.True(t, found, "each record says that there were some")
+	require.Equal(t, []any{"… and 100 more"}, masked.Slice().AsRaw())
+}
+
+func TestTooManyRecords(t *testing.T) {
+	p := startProcessor(t, testConfig(t, t.TempDir()), newSinkFake())
+	defer func() { require.NoError(t, p.Shutdown(t.Context())) }()
+	logs := plog.NewLogs()
+	list := logs.ResourceLogs().AppendEmpty().ScopeLogs().AppendEmpty().LogRecords()
+	for range maxRequestRecords + 1 {
+		list.AppendEmpty()
+	}
+	err := p.ConsumeLogs(t.Context(), logs)
+	require.True(t, receipt.IsTooLarge(err))
+	require.ErrorContains(t, err, "smaller batches")
 }

@@ -64,11 +64,14 @@ func (s *stages) apply(logs plog.Logs, tenant string, integrityHash bool) ([]ver
 	w := s.pool.Get().(*worker)
 	defer s.pool.Put(w)
 	w.begin(tenant, integrityHash)
-	verdicts := make([]verdict, 0, logs.LogRecordCount())
+	records := logs.LogRecordCount()
+	verdicts := make([]verdict, 0, records)
 	for _, ofResource := range logs.ResourceLogs().All() {
 		w.takeResource(ofResource)
 		for _, ofScope := range ofResource.ScopeLogs().All() {
 			w.takeScope(ofResource, ofScope)
+			w.resource.share(records)
+			w.scope.share(records)
 			for _, record := range ofScope.LogRecords().All() {
 				verdicts = append(verdicts, w.record(record))
 			}
@@ -540,11 +543,11 @@ func putTexts(attributes pcommon.Map, key string, entries, more int, lists ...[]
 	for _, list := range lists {
 		total += len(list)
 	}
-	if total == 0 {
+	if total == 0 && more == 0 {
 		return
 	}
 	slice := attributes.PutEmptySlice(key)
-	slice.EnsureCapacity(min(total, entries+1))
+	slice.EnsureCapacity(min(total, entries) + 1)
 	for _, list := range lists {
 		for _, text := range list {
 			if slice.Len() < entries {

@@ -143,8 +143,8 @@ func readTail(f io.ReaderAt, size int64) (tail, error) {
 		if err != nil {
 			return tail{}, err
 		}
-		if bytes.IndexByte(line, 0) >= 0 {
-			break // a hole: nothing behind it was ever acknowledged
+		if holed(line, start, size) {
+			break // nothing behind a hole was ever acknowledged
 		}
 		kind, sound := soundLine(line)
 		if !sound {
@@ -163,6 +163,33 @@ func readTail(f io.ReaderAt, size int64) (tail, error) {
 	var err error
 	found.whole, err = hasNewline(f, found.end, size)
 	return found, err
+}
+
+// sector is the least that a disk writes whole.
+const sector = 512
+
+// holed says whether the line at start holds blocks that were never written: a
+// run of zero bytes from the line's start or a sector's to a sector's end or
+// the file's. Any other zero byte is damage, and no reason to doubt what stands
+// behind it.
+func holed(line []byte, start, size int64) bool {
+	for i := 0; i < len(line); {
+		next := bytes.IndexByte(line[i:], 0)
+		if next < 0 {
+			return false
+		}
+		from := i + next
+		to := from + 1
+		for to < len(line) && line[to] == 0 {
+			to++
+		}
+		first, end := start+int64(from), start+int64(to)
+		if (from == 0 || first%sector == 0) && (end%sector == 0 || end == size) {
+			return true
+		}
+		i = to
+	}
+	return false
 }
 
 // soundLine says whether line, with its newline, can be a stored line, and

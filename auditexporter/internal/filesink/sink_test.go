@@ -415,6 +415,11 @@ func TestTornTail(t *testing.T) {
 	entries := append(m.records(3), m.checkpoint())
 	next := m.record()
 	line := string(next.appendLine(nil))
+	var size int
+	for _, entry := range entries {
+		size += len(entry.appendLine(nil))
+	}
+	require.Greater(t, len(line), toSector(size), "a hole can begin in the line")
 	for name, test := range map[string]struct {
 		tail string
 		kept bool
@@ -423,8 +428,8 @@ func TestTornTail(t *testing.T) {
 		"half a line":            {tail: line[:len(line)/2]},
 		"unparsable":             {tail: "{\"chain\":oh\n", kept: true},
 		"zero bytes":             {tail: string(make([]byte, 5000))},
-		"zero bytes, then lines": {tail: string(make([]byte, 100)) + "\n" + line, kept: true},
-		"a zero byte in a line":  {tail: strings.Replace(line, "body", "bod\x00", 1), kept: true},
+		"a hole, then lines":     {tail: string(make([]byte, toSector(size))) + "\n" + line, kept: true},
+		"a hole in a line":       {tail: line[:toSector(size)] + string(make([]byte, sector)) + line[toSector(size):], kept: true},
 		"longer than the buffer": {tail: line[:len(line)-4] + strings.Repeat("x", 3*readSize)},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -455,6 +460,31 @@ func TestTornTail(t *testing.T) {
 			assert.Equal(t, test.tail, string(text))
 		})
 	}
+}
+
+// toSector says how many bytes are left to the end of the sector at offset.
+func toSector(offset int) int { return sector - offset%sector }
+
+// A zero byte that no power cut leaves costs nothing of what stands behind it.
+func TestZeroByteIsDamage(t *testing.T) {
+	m := newMaker()
+	entries := m.records(20)
+	directory := t.TempDir()
+	s := open(t, testConfig(directory))
+	write(t, s, entries...)
+	require.NoError(t, s.Close())
+	path := filepath.Join(folder(directory), fileName(0))
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	text[bytes.Index(text, []byte("body"))] = 0
+	require.NoError(t, os.WriteFile(path, text, 0o600))
+
+	s = open(t, testConfig(directory))
+	write(t, s, m.record())
+	after, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.True(t, bytes.HasPrefix(after, text), "nothing was cut")
+	require.Equal(t, 21, bytes.Count(after, []byte("\n")))
 }
 
 func appendTo(t *testing.T, path, text string) {

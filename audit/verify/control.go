@@ -39,6 +39,14 @@ type coordinate struct {
 	index  uint64
 }
 
+// witness is where an audit.quarantine record was read. It counts only if a
+// signature covers it: hashes alone anyone can compute.
+type witness struct {
+	origin *origin
+	index  uint64
+	leaf   chain.Hash
+}
+
 // readControl looks at a sound line of the stream `origin:`.
 func (v *Verifier) readControl(o *origin, f *fact, event []byte) {
 	logs, err := canonical.Parse(event)

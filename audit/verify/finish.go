@@ -30,16 +30,18 @@ func (v *Verifier) Finish() (Report, error) {
 	v.reportBads()
 	for _, h := range histories {
 		v.joinLives(h)
+		h.prove()
 	}
 	v.checkAllGiven(histories)
 	for _, h := range histories {
 		v.checkFloor(h)
 	}
+	stubs := v.stubsByOrigin()
 	for _, h := range histories {
 		v.close(h)
 		v.checkHead(h)
 		v.checkTail(h)
-		v.checkStubs(h)
+		v.checkStubs(h, stubs)
 	}
 	v.checkTorn(histories)
 	if v.pager.err != nil {
@@ -130,19 +132,25 @@ func (v *Verifier) checkTail(h *history) {
 
 // checkStubs judges the stubs of a log: each needs a sealed record that says
 // why.
-func (v *Verifier) checkStubs(h *history) {
+func (v *Verifier) checkStubs(h *history, stubs map[string][]uint64) {
+	h.prove()
 	for _, o := range h.lives {
-		var indexes []uint64
-		for c := range v.stubs {
-			if c.origin == o.full && c.index < o.end {
-				indexes = append(indexes, c.index)
-			}
-		}
+		indexes := stubs[o.full]
 		slices.Sort(indexes)
 		for _, index := range indexes {
-			v.checkStub(h, o, coordinate{o.full, index})
+			if index < o.end {
+				v.checkStub(h, o, coordinate{o.full, index})
+			}
 		}
 	}
+}
+
+func (v *Verifier) stubsByOrigin() map[string][]uint64 {
+	stubs := map[string][]uint64{}
+	for c := range v.stubs {
+		stubs[c.origin] = append(stubs[c.origin], c.index)
+	}
+	return stubs
 }
 
 func (v *Verifier) checkStub(h *history, o *origin, c coordinate) {
@@ -151,7 +159,9 @@ func (v *Verifier) checkStub(h *history, o *origin, c coordinate) {
 		detail: "refused for good by a sink; the record is in the quarantine directory",
 	}
 	switch {
-	case v.explained[c]:
+	case c.index == 0:
+		e.kind, e.detail = Missing, "a stub stands in place of the start record, which no sink refuses"
+	case v.isExplained(h, c):
 	case h.newest().closed:
 		e.kind, e.detail = Missing, "a stub stands here, but no sealed record says that it was quarantined"
 	default:
@@ -159,6 +169,18 @@ func (v *Verifier) checkStub(h *history, o *origin, c coordinate) {
 		e.detail = "a stub stands here; no sealed record says so yet"
 	}
 	v.found.add(e)
+}
+
+// isExplained says whether a record of the same log, below a signature, names
+// the stub at c.
+func (v *Verifier) isExplained(h *history, c coordinate) bool {
+	return slices.ContainsFunc(v.explained[c], func(w witness) bool {
+		if w.origin.name.Log() != h.name || w.index >= w.origin.proven {
+			return false
+		}
+		_, leaf := w.origin.table.get(w.index)
+		return leaf == w.leaf
+	})
 }
 
 // checkTorn judges the last lines without newline: in the newest file of a

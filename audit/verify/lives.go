@@ -22,6 +22,7 @@ type life struct {
 	children []*origin
 	covered  uint64 // size of the newest given checkpoint that fits
 	closed   bool   // ends with a stop under a trusted checkpoint
+	proven   uint64 // every index below is covered by a signature, see prove
 }
 
 // history is one log: its lives, oldest first.
@@ -322,10 +323,29 @@ func (v *Verifier) differs(o *origin, g *given) {
 	v.found.add(e)
 }
 
+// prove finds up to where a signature covers each life: a checkpoint of its
+// own, or the size and root in the start record of a life that is itself
+// covered.
+func (h *history) prove() {
+	for _, o := range slices.Backward(h.lives) { // children stand behind their parents
+		o.proven = max(o.verified, o.covered)
+		for _, child := range o.children {
+			if child.proven > 0 {
+				o.proven = max(o.proven, child.start.previousSize)
+			}
+		}
+	}
+}
+
 // follows says whether the oldest life of h names origin as the one before it:
-// then origin has gone with the head of the log.
+// then origin has gone with the head of the log. A start record that nothing
+// signed excuses nothing.
 func (h *history) follows(origin string) bool {
-	return h != nil && h.oldest().start != nil && h.oldest().start.previous == origin
+	if h == nil {
+		return false
+	}
+	oldest := h.oldest()
+	return oldest.start != nil && oldest.start.previous == origin && oldest.proven > 0
 }
 
 // checkFloor compares what an earlier run saw with what is there.

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"path"
+	"slices"
 
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/canonical"
@@ -34,10 +35,10 @@ type Verifier struct {
 	cursor cursor
 	bads   []*bad
 
-	stubs       map[coordinate]place // not yet explained or superseded
+	stubs       map[coordinate]place     // not yet explained or superseded
 	explained   map[coordinate][]witness // named by audit.quarantine records
-	flagged     map[string]bool      // origins with a checkpoint of bad signature or an unsound line
-	forged      map[string]bool      // origins with a checkpoint of bad signature
+	flagged     map[string]bool          // origins with a checkpoint of bad signature or an unsound line
+	forged      map[string]bool          // origins with a checkpoint of bad signature
 	checkpoints uint64
 	found       findings
 }
@@ -201,8 +202,12 @@ func (v *Verifier) reordered(o *origin, index uint64, at place) {
 	})
 }
 
-// quarantined notes that a sealed record explains a stub.
-func (v *Verifier) quarantined(c coordinate) { v.explained[c] = true }
+// quarantined notes that a record says why a stub is one.
+func (v *Verifier) quarantined(c coordinate, by witness) {
+	if !slices.Contains(v.explained[c], by) {
+		v.explained[c] = append(v.explained[c], by)
+	}
+}
 
 // sameFolder says whether two files lie in one folder: the folder of an origin.
 func sameFolder(a, b *file) bool { return path.Dir(a.name) == path.Dir(b.name) }

@@ -153,7 +153,7 @@ func (p *auditProcessor) sealControl(record controlRecord) error {
 	if err != nil {
 		return err
 	}
-	if err := p.journal.Seal(request); err != nil {
+	if err := p.journal.Seal(context.Background(), request); err != nil {
 		return fmt.Errorf("seal %s: %w", record.event, err)
 	}
 	p.hasSealed()

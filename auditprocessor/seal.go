@@ -66,7 +66,7 @@ func (p *auditProcessor) ConsumeLogs(ctx context.Context, logs plog.Logs) error 
 	if err != nil {
 		return receipt.Refused(err.Error())
 	}
-	if err := p.journal.Seal(request); err != nil {
+	if err := p.journal.Seal(ctx, request); err != nil {
 		return p.sealError(ctx, err, len(verdicts))
 	}
 	p.hasSealed()
@@ -133,6 +133,9 @@ func (p *auditProcessor) sealError(ctx context.Context, err error, records int) 
 	case errors.Is(err, journal.ErrFull):
 		p.refused(ctx, "full", records)
 		return receipt.Unavailable(err.Error(), retryFull)
+	case errors.Is(err, journal.ErrUnknown):
+		p.refused(ctx, "timeout", records)
+		return receipt.Unavailable(journal.ErrUnknown.Error(), retryFailed)
 	case errors.Is(err, journal.ErrClosed):
 		p.refused(ctx, "shutdown", records)
 		return receipt.Unavailable(err.Error(), retryFailed)

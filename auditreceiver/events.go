@@ -109,7 +109,7 @@ func unreadable(err error) answer {
 	case errors.Is(err, errBusy):
 		return answer{status: http.StatusTooManyRequests, reason: reasonOverloaded, problem: err.Error(), retryAfter: retryBusy}
 	case errors.As(err, &network) && network.Timeout():
-		return answer{status: http.StatusRequestTimeout, reason: reasonOverloaded, problem: "the body did not come in time: send again"}
+		return answer{status: http.StatusServiceUnavailable, reason: reasonOverloaded, problem: "the body did not come in time: send again", retryAfter: retryBusy}
 	default:
 		return answer{status: http.StatusBadRequest, reason: reasonMalformed, problem: "the body cannot be read: " + err.Error()}
 	}

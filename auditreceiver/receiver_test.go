@@ -572,7 +572,7 @@ func TestShutdownDoesNotWaitForABody(t *testing.T) {
 	require.NoError(t, r.Shutdown(ctx))
 	text, err := io.ReadAll(conn)
 	require.NoError(t, err)
-	assert.Contains(t, string(text), "HTTP/1.1 408 ")
+	assert.Contains(t, string(text), "HTTP/1.1 503 ")
 }
 
 func TestShutdownWithoutStart(t *testing.T) {

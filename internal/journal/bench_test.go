@@ -4,6 +4,7 @@
 package journal
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -101,7 +102,7 @@ func BenchmarkSealDurable(b *testing.B) {
 			request := func(kind RecordKind) *Request {
 				return &Request{Kind: kind, Payload: make([]byte, benchRecord), Links: []chain.Link{{Stream: "tenant:a"}}}
 			}
-			require.NoError(b, j.Seal(request(Start)))
+			require.NoError(b, j.Seal(context.Background(), request(Start)))
 			var left atomic.Int64
 			left.Store(int64(b.N))
 			var running sync.WaitGroup
@@ -109,7 +110,7 @@ func BenchmarkSealDurable(b *testing.B) {
 			for range clients {
 				running.Go(func() {
 					for left.Add(-1) >= 0 {
-						if err := j.Seal(request(Client)); err != nil {
+						if err := j.Seal(context.Background(), request(Client)); err != nil {
 							b.Error(err)
 							return
 						}
@@ -131,7 +132,7 @@ func BenchmarkRecover(b *testing.B) {
 	directory := b.TempDir()
 	j, err := Open(Options{Directory: directory, Instance: "bench", Key: testKey})
 	require.NoError(b, err)
-	require.NoError(b, j.Seal(&Request{Kind: Start, Links: []chain.Link{{Stream: "origin:"}}}))
+	require.NoError(b, j.Seal(context.Background(), &Request{Kind: Start, Links: []chain.Link{{Stream: "origin:"}}}))
 	for range 400 {
 		for _, r := range benchGroup() {
 			require.NoError(b, j.admit(prepared(r)))

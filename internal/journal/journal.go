@@ -25,6 +25,9 @@ var (
 	ErrTooLarge = errors.New("request is larger than the journal can ever take")
 	// ErrClosed says that the journal takes nothing more.
 	ErrClosed = errors.New("journal is closed")
+	// ErrUnknown says that the caller gave up waiting: the request may become
+	// durable or not.
+	ErrUnknown = errors.New("journal did not answer in time")
 	// ErrWrite says that a group could not be made durable and was taken back.
 	// Try again later.
 	ErrWrite = errors.New("journal could not be written")
@@ -296,8 +299,9 @@ func (r *Request) check() error {
 // Seal gives the records of r their coordinates and makes them durable. When
 // it returns nil they survive any crash and will be delivered. On ErrFull,
 // ErrWrite and ErrClosed nothing of r was kept, and it may be sent again. r
-// belongs to the journal until Seal returns.
-func (j *Journal) Seal(r *Request) error {
+// belongs to the journal until Seal returns, and for good on ErrUnknown, which
+// it returns when ctx ends first.
+func (j *Journal) Seal(ctx context.Context, r *Request) error {
 	if err := r.check(); err != nil {
 		return err
 	}
@@ -307,11 +311,12 @@ func (j *Journal) Seal(r *Request) error {
 		return err
 	}
 	j.wakeUp()
-	<-r.sealed
-	if r.err != nil {
-		j.release(r.backlog())
+	select {
+	case <-r.sealed:
+		return r.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrUnknown, ctx.Err())
 	}
-	return r.err
 }
 
 func (j *Journal) wakeUp() {

@@ -359,6 +359,32 @@ func TestFailedCheckpointIsTriedAgainInItsTime(t *testing.T) {
 	}
 }
 
+// A caller that gives up does not take its request back: it counts, and comes
+// out, once it is durable.
+func TestCallerThatGivesUp(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.open()
+		bytes, records := w.journal.Backlog()
+		release := make(chan struct{})
+		w.disk.hold = release
+		ctx, cancel := context.WithCancel(t.Context())
+		r := w.client(3)
+		var err error
+		go func() { err = w.journal.Seal(ctx, r) }()
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		require.ErrorIs(t, err, ErrUnknown)
+		require.ErrorIs(t, err, context.Canceled)
+		close(release)
+		synctest.Wait()
+		after, more := w.journal.Backlog()
+		require.Equal(t, records+3, more)
+		require.Equal(t, bytes+int64(len(r.Payload)), after)
+		require.NoError(t, w.journal.Close())
+	})
+}
+
 func TestCloseWaitsForRequestsUnderWay(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.open()
@@ -367,9 +393,9 @@ func TestCloseWaitsForRequestsUnderWay(t *testing.T) {
 		first, second := w.client(1), w.client(1)
 		var errs [2]error
 		closed := false
-		go func() { errs[0] = w.journal.Seal(first) }()
+		go func() { errs[0] = w.journal.Seal(context.Background(), first) }()
 		synctest.Wait()
-		go func() { errs[1] = w.journal.Seal(second) }()
+		go func() { errs[1] = w.journal.Seal(context.Background(), second) }()
 		synctest.Wait()
 		go func() { assert.NoError(t, w.journal.Close()); closed = true }()
 		synctest.Wait()
@@ -538,7 +564,7 @@ func TestManyClientsOnARealDisk(t *testing.T) {
 	j, err := Open(options)
 	require.NoError(t, err)
 	w.journal = j
-	require.NoError(t, j.Seal(w.control(Start)))
+	require.NoError(t, j.Seal(context.Background(), w.control(Start)))
 	ctx, stop := context.WithCancel(t.Context())
 	var forwarder, callers sync.WaitGroup
 	forwarder.Go(func() {
@@ -559,12 +585,12 @@ func TestManyClientsOnARealDisk(t *testing.T) {
 	for c := range clients {
 		callers.Go(func() {
 			for _, r := range requests[c*each : (c+1)*each] {
-				assert.NoError(t, j.Seal(r))
+				assert.NoError(t, j.Seal(context.Background(), r))
 			}
 		})
 	}
 	callers.Wait()
-	require.NoError(t, j.Seal(w.control(Stop)))
+	require.NoError(t, j.Seal(context.Background(), w.control(Stop)))
 	stop()
 	forwarder.Wait()
 	w.receive(1 << 30)

@@ -5,6 +5,7 @@ package journal
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"fmt"
@@ -126,7 +127,7 @@ func (w *world) control(kind RecordKind) *Request {
 
 // seal seals r and remembers what was acknowledged.
 func (w *world) seal(r *Request) error {
-	err := w.journal.Seal(r)
+	err := w.journal.Seal(context.Background(), r)
 	synctest.Wait()
 	if err == nil {
 		w.acknowledged(r)
@@ -151,7 +152,7 @@ func (w *world) sealTogether(requests ...*Request) []error {
 	w.disk.mu.Unlock()
 	errs := make([]error, len(requests))
 	for i, r := range requests {
-		go func() { errs[i] = w.journal.Seal(r) }()
+		go func() { errs[i] = w.journal.Seal(context.Background(), r) }()
 		synctest.Wait()
 	}
 	close(release)

@@ -61,6 +61,9 @@ func (w *writer) commit(group []*Request) {
 		}
 	}
 	for _, request := range group {
+		if err != nil {
+			w.journal.release(request.backlog())
+		}
 		request.err = err
 		close(request.sealed)
 	}

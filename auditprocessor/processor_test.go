@@ -307,7 +307,8 @@ func TestStartersOfANewDirectory(t *testing.T) {
 			})
 		}
 		starters.Wait()
-		require.Equal(t, <-keys, <-keys)
+		first, second := <-keys, <-keys
+		require.Equal(t, first, second)
 		entries, err := os.ReadDir(directory)
 		require.NoError(t, err)
 		require.Len(t, entries, 1)

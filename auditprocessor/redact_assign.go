@@ -130,10 +130,7 @@ func isPartOfName(text string, start, valueStart int) bool {
 // assignedEnd returns where the value that begins at i ends.
 func assignedEnd(text string, i int, line bool) int {
 	if quote := quoteAt(text, i); quote != "" {
-		if end := strings.Index(text[i+len(quote):], quote); end >= 0 {
-			return i + len(quote) + end + len(quote)
-		}
-		return len(text)
+		return quotedEnd(text, i+len(quote), quote)
 	}
 	if line {
 		if end := strings.IndexAny(text[i:], "\r\n\"'<"); end >= 0 {
@@ -164,6 +161,26 @@ func quoteAt(text string, i int) string {
 		return text[i : end+1]
 	}
 	return ""
+}
+
+// quotedEnd returns where the quoted value that begins at i ends, its quote
+// included. A quote with more backslashes than the first one had is part of
+// the value: \" behind ", and \\\" behind \".
+func quotedEnd(text string, i int, quote string) int {
+	start, escapes := i, len(quote)-1
+	for ; i < len(text); i++ {
+		if text[i] != quote[escapes] {
+			continue
+		}
+		first := i
+		for first > start && text[first-1] == '\\' {
+			first--
+		}
+		if (i-first)%(2*len(quote)) == escapes {
+			return i + 1
+		}
+	}
+	return len(text)
 }
 
 // insideQuotes leaves the quotes around a value where they are.

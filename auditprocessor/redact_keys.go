@@ -109,7 +109,8 @@ var allowedSequences = setOf("token url|token uri|authorization url|authorizatio
 
 // The names of the two halves of {name, value}.
 var pairNames = setOf(`name|key|header|field|k|header name|param|parameter|attribute|variable|property|path|
-	option|setting|column`, "|")
+	option|setting|column|key name|field name|param name|parameter name|attribute name|variable name|property name|
+	option name|setting name|column name`, "|")
 
 var pairValues = setOf(`value|val|v|values|header value|old|new|before|after|from|to|old value|new value|
 	previous|current|previous value|current value`, "|")

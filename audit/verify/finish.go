@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"math"
+	"path"
 	"slices"
 	"strconv"
 	"time"
@@ -186,50 +187,45 @@ func (v *Verifier) isExplained(h *history, c coordinate) bool {
 // checkTorn judges the last lines without newline: in the newest file of a
 // log that is how a crash looks.
 func (v *Verifier) checkTorn(histories []*history) {
+	owners, last := v.owners()
+	newest := map[string]*origin{} // life of a log
+	for _, h := range histories {
+		newest[h.name] = h.newest()
+	}
 	for _, f := range v.files {
 		if f.torn < 0 {
 			continue
 		}
 		at := place{f, f.torn}
-		o := v.ownerOf(f)
-		if o == nil || v.isNewest(histories, f, o) {
-			e := entry{kind: OpenTail, at: at, detail: "the last line is torn"}
-			if o != nil {
-				e.origin = o.full
-			}
-			v.found.add(e)
+		o := f.origin
+		if o == nil {
+			o = owners[path.Dir(f.name)]
+		}
+		switch {
+		case o == nil:
+			v.found.add(entry{kind: OpenTail, at: at, detail: "the last line is torn"})
+		case last[o] <= f.number && (newest[o.name.Log()] == nil || newest[o.name.Log()] == o):
+			v.found.add(entry{kind: OpenTail, origin: o.full, at: at, detail: "the last line is torn"})
+		default:
+			v.found.add(entry{kind: Malformed, origin: o.full, at: at, detail: "the last line is torn, and this is not the newest file"})
+		}
+	}
+}
+
+// owners returns the origin that the lines of each folder are of, and the
+// number of the last file of each origin.
+func (v *Verifier) owners() (folders map[string]*origin, last map[*origin]int) {
+	folders, last = map[string]*origin{}, map[*origin]int{}
+	for _, f := range v.files {
+		if f.origin == nil {
 			continue
 		}
-		v.found.add(entry{kind: Malformed, origin: o.full, at: at, detail: "the last line is torn, and this is not the newest file"})
-	}
-}
-
-// ownerOf returns the origin whose file f is: by its lines, else by those of
-// its folder.
-func (v *Verifier) ownerOf(f *file) *origin {
-	if f.origin != nil {
-		return f.origin
-	}
-	for _, other := range v.files {
-		if other.origin != nil && sameFolder(other, f) {
-			return other.origin
+		last[f.origin] = f.number
+		if folder := path.Dir(f.name); folders[folder] == nil {
+			folders[folder] = f.origin
 		}
 	}
-	return nil
-}
-
-func (v *Verifier) isNewest(histories []*history, f *file, o *origin) bool {
-	for _, h := range histories {
-		if h.name == o.name.Log() && h.newest() != o {
-			return false
-		}
-	}
-	for _, other := range v.files[f.number+1:] {
-		if other.origin == o {
-			return false
-		}
-	}
-	return true
+	return folders, last
 }
 
 // has says whether a finding of the kind covers all of [from, to) of origin.

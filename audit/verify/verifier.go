@@ -6,7 +6,6 @@ package verify
 import (
 	"bytes"
 	"crypto/sha256"
-	"path"
 	"slices"
 
 	"github.com/otelaudit/otelaudit/audit"
@@ -208,6 +207,3 @@ func (v *Verifier) quarantined(c coordinate, by witness) {
 		v.explained[c] = append(v.explained[c], by)
 	}
 }
-
-// sameFolder says whether two files lie in one folder: the folder of an origin.
-func sameFolder(a, b *file) bool { return path.Dir(a.name) == path.Dir(b.name) }

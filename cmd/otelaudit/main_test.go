@@ -258,6 +258,19 @@ func TestFilesAreReadOnce(t *testing.T) {
 	assert.Equal(t, exitSound, otelaudit("verify", "--key", pub("sound"), link).code)
 }
 
+// A link in the store may lead to a file that never ends, such as /proc/kmsg:
+// those have no size.
+func TestFilesWithoutBytesAreNotOpened(t *testing.T) {
+	store := copyStore(t, "sound")
+	before, _, err := findFiles([]string{store})
+	require.NoError(t, err)
+	require.NotEmpty(t, before)
+	require.NoError(t, os.WriteFile(filepath.Join(store, "empty.jsonl"), nil, 0o600))
+	after, _, err := findFiles([]string{store})
+	require.NoError(t, err)
+	assert.Equal(t, before, after)
+}
+
 func TestLongLines(t *testing.T) {
 	fresh(t)
 	directory := copyStore(t, "sound")

@@ -36,7 +36,9 @@ func findFiles(paths []string) (files []source, whole bool, unread error) {
 		if !info.Mode().IsRegular() {
 			return fmt.Errorf("read %s: not a regular file", path)
 		}
-		if !seen[path] {
+		// A file without bytes has no lines. Those that the system makes up,
+		// like /proc/kmsg behind a link, say so too, and may never end.
+		if !seen[path] && info.Size() > 0 {
 			seen[path] = true
 			files = append(files, source{path, info.Size()})
 		}

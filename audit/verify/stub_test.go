@@ -1,0 +1,109 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package verify_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelaudit/otelaudit/audit"
+	"github.com/otelaudit/otelaudit/audit/verify"
+)
+
+// stub replaces the line of a record by its stub: the leaf stays the same.
+func stub(t *testing.T, s store, origin, index string) {
+	t.Helper()
+	line := s.line(t, origin, index)
+	link := parsedLink(t, *line)
+	*line = audit.AppendStub(nil, &link, link.Hash())
+}
+
+// explain appends an audit.quarantine record as anyone can who writes to the
+// store: with sound hashes, and above every checkpoint.
+func (s *sealer) explain(origin string, index int64) {
+	s.record(audit.StreamOrigin, audit.EventQuarantine, map[string]any{
+		audit.AttributeQuarantineOrigin: origin,
+		audit.AttributeQuarantineIndex:  index,
+	})
+}
+
+// Whoever can write to the store must not erase a record below the checkpoint
+// by a stub and an explanation of their own.
+func TestExplanationMustBeSigned(t *testing.T) {
+	s := newSealer(t, testKey("a"))
+	s.start()
+	s.events(5)
+	s.checkpoint()
+	options := givenKey(s.key)
+	options.Checkpoints = [][]byte{s.note}
+	stub(t, s.files, s.origin, "3")
+	s.explain(s.origin, 3)
+	report := check(t, s.files, options)
+	assert.Equal(t, 4, report.ExitCode(), describe(report))
+
+	// The sealer's own explanation comes under a checkpoint, or its life ends
+	// and the next one names it.
+	s.checkpoint()
+	report = check(t, s.files, options)
+	assert.Equal(t, 0, report.ExitCode(), describe(report))
+}
+
+func TestExplanationInTheTailOfADeadLife(t *testing.T) {
+	s := newSealer(t, testKey("a"))
+	s.start()
+	s.quarantine(true)
+	s.start()
+	s.stop()
+	report := check(t, s.files, givenKey(s.key))
+	assert.Equal(t, 0, report.ExitCode(), describe(report))
+	assert.Equal(t, []verify.Kind{verify.Quarantined}, kinds(report), describe(report))
+}
+
+// Without its start record a life does not say what came before it.
+func TestStubOfAStartRecord(t *testing.T) {
+	s := newSealer(t, testKey("a"))
+	s.start()
+	s.events(3)
+	s.start()
+	second := s.origin
+	s.events(3)
+	s.explain(second, 0)
+	s.stop()
+	stub(t, s.files, second, "0")
+	report := check(t, s.files[1:], givenKey(s.key))
+	require.Equal(t, 1, report.ExitCode(), describe(report))
+	assert.Equal(t, []verify.Kind{verify.Missing}, kinds(report), describe(report))
+}
+
+// A forged life that names the one of a given checkpoint as its predecessor
+// does not excuse that it is gone.
+func TestForgedLifeExcusesNothing(t *testing.T) {
+	s := newSealer(t, testKey("a"))
+	s.start()
+	s.events(3)
+	s.stop()
+	first := s.files.clone()
+	s.start()
+	s.events(3)
+	s.checkpoint()
+	options := givenKey(s.key)
+	options.Checkpoints = [][]byte{s.note}
+	s.start()
+	forged := s.files[len(s.files)-1]
+	forged.lines = forged.lines[:1] // without the checkpoint, which they cannot sign
+	link := parsedLink(t, forged.lines[0])
+	parsed, err := audit.ParseLine(forged.lines[0])
+	require.NoError(t, err)
+	event := slices.Clone(parsed.Event)
+	link.Seq = 1 // with the older name it comes before the first life
+	link.Origin = strings.Replace(link.Origin, "/20261123T", "/20200101T", 1)
+	forged.lines[0] = audit.AppendEvent(nil, &link, link.Hash(), event)
+	report := check(t, append(store{forged}, first...), options)
+	require.Equal(t, 1, report.ExitCode(), describe(report))
+	assert.Contains(t, kinds(report), verify.Missing, describe(report))
+}

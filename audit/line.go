@@ -212,7 +212,7 @@ func (p *lineParser) hash(h *chain.Hash) {
 		return
 	}
 	var err error
-	if *h, err = chain.ParseHashBytes(p.rest[:size]); err != nil {
+	if *h, err = chain.ParseHash(p.rest[:size]); err != nil {
 		p.fail(err.Error())
 		return
 	}

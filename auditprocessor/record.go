@@ -29,7 +29,6 @@ type verdict struct {
 	// digest is the SHA-256 of the canonical bytes, integrity that of the
 	// member `record` in them, where asked for. Both zero if refused.
 	digest, integrity chain.Hash
-	canonicalBytes    int
 }
 
 // fieldID numbers the attributes that the stages know by name.

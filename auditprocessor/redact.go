@@ -479,7 +479,7 @@ func (w *walker) elements(s pcommon.Slice, info keyInfo) {
 
 func (w *walker) element(value pcommon.Value, i int, paths []string, info keyInfo, secret bool) {
 	if len(paths) > 0 && w.redactor.enabled {
-		index := itoa(i)
+		index := strconv.Itoa(i)
 		if w.matches(paths, index) {
 			w.maskValue(value, rulePath)
 			return
@@ -522,56 +522,16 @@ func (w *walker) maskedKey(key string) string {
 	return out
 }
 
-// maxRenamed bounds the names of one map that are masked one by one, because
-// each costs a look at all others.
-const maxRenamed = 256
-
-// renameKeys masks the names that hold secrets. Names that become the same
-// get a number, so that nothing is lost; members above maxRenamed go, marked.
+// renameKeys masks the names that hold secrets.
 func (w *walker) renameKeys(m pcommon.Map) {
-	type member struct {
-		key   string
-		value pcommon.Value
-	}
-	var renamed []member
-	taken := map[string]bool{}
-	dropped := 0
-	m.RemoveIf(func(key string, value pcommon.Value) bool {
-		if info, _ := w.cache.lookup(key); info.flags&keyIsSecret == 0 {
-			taken[key] = true
-			return false
-		}
-		if len(renamed) == maxRenamed {
-			dropped += len(key)
-			return true
-		}
-		kept := pcommon.NewValueEmpty()
-		value.MoveTo(kept)
-		renamed = append(renamed, member{w.maskedKey(key), kept})
-		return true
+	renameMembers(m, &w.at, w.marks, renaming{
+		bad: func(key string) bool {
+			info, _ := w.cache.lookup(key)
+			return info.flags&keyIsSecret != 0
+		},
+		name: w.maskedKey,
+		mark: func(path string) { w.marks.redact(path, ruleKey) },
 	})
-	for _, r := range renamed {
-		key := freeName(r.key, taken)
-		w.at.push(key)
-		w.marks.redact(w.at.String(), ruleKey)
-		w.at.pop()
-		r.value.MoveTo(m.PutEmpty(key))
-	}
-	if dropped > 0 {
-		w.marks.truncate(w.at.String(), dropped)
-	}
-}
-
-// itoa writes an index.
-func itoa(i int) string { return strconv.Itoa(i) }
-
-func freeName(name string, taken map[string]bool) string {
-	free := name
-	for n := 2; taken[free]; n++ {
-		free = name + "#" + strconv.Itoa(n)
-	}
-	taken[free] = true
-	return free
 }
 
 // matches says whether a configured path ends with this name.

@@ -4,6 +4,7 @@
 package auditprocessor
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -299,7 +300,7 @@ func (s *search) jsonElement(text string, i, index, depth int, paths []string, s
 		by = rulePair
 	}
 	if len(paths) > 0 {
-		name := itoa(index)
+		name := strconv.Itoa(index)
 		if w.matches(paths, name) {
 			by = rulePath
 		}

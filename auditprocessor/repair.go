@@ -138,45 +138,13 @@ func (r *repairer) removeRepeated(m pcommon.Map) {
 	})
 }
 
-// renameKeys makes names valid UTF-8. Names that become the same get a number,
-// so that nothing is lost; members above maxRenamed go, marked.
+// renameKeys makes names valid UTF-8.
 func (r *repairer) renameKeys(m pcommon.Map) {
-	type member struct {
-		key   string
-		value pcommon.Value
-	}
-	var bad []member
-	taken := map[string]bool{}
-	dropped := 0
-	m.RemoveIf(func(key string, value pcommon.Value) bool {
-		if utf8.ValidString(key) {
-			return false
-		}
-		if len(bad) == maxRenamed {
-			dropped += len(key)
-			return true
-		}
-		kept := pcommon.NewValueEmpty()
-		value.MoveTo(kept)
-		bad = append(bad, member{strings.ToValidUTF8(key, replacement), kept})
-		return true
+	renameMembers(m, &r.at, r.marks, renaming{
+		bad:  func(key string) bool { return !utf8.ValidString(key) },
+		name: func(key string) string { return strings.ToValidUTF8(key, replacement) },
+		mark: func(path string) { r.marks.repair(path, canonical.ErrUTF8.Error()+" in the name") },
 	})
-	if len(bad) == 0 {
-		return
-	}
-	for key := range m.All() {
-		taken[key] = true
-	}
-	for _, b := range bad {
-		key := freeName(b.key, taken)
-		r.at.push(key)
-		r.marks.repair(r.at.String(), canonical.ErrUTF8.Error()+" in the name")
-		r.at.pop()
-		b.value.MoveTo(m.PutEmpty(key))
-	}
-	if dropped > 0 {
-		r.marks.truncate(r.at.String(), dropped)
-	}
 }
 
 // value repairs a value inside a map or slice of the given depth.

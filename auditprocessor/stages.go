@@ -417,8 +417,7 @@ func (w *worker) conclude(record plog.LogRecord, faults []string, err error) ver
 		w.tally.repaired++
 	}
 	reasons := w.reasons()
-	v := verdict{canonicalBytes: len(w.buffer)}
-	v.refused = len(reasons) > 0 && w.stages.validator.reject
+	v := verdict{refused: len(reasons) > 0 && w.stages.validator.reject}
 	faults = slices.Concat(faults, w.resourceFaults, w.scopeFaults)
 	if err != nil {
 		faults = append(faults, err.Error())

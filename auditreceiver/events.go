@@ -79,7 +79,7 @@ func (r *auditReceiver) take(req *http.Request, text, tenant string, taken *shar
 	if err != nil {
 		return r.failed(err, b, filled)
 	}
-	return answer{status: http.StatusOK, events: b.events, results: sealedResults(filled.Results)}
+	return answer{status: http.StatusOK, events: b.events, results: resultsOf(filled.Results, statusDurable, statusFlagged)}
 }
 
 // errFaulty stands for a refused request in traces: the texts are the
@@ -142,7 +142,7 @@ func (r *auditReceiver) failed(err error, b *batch, filled *receipt.Receipt) ans
 	case http.StatusBadRequest:
 		a.reason = reasonRefused
 		if filled.Filled() {
-			a.results = refusedResults(filled.Results)
+			a.results = resultsOf(filled.Results, statusWithheld, statusRefused)
 		}
 	case http.StatusRequestEntityTooLarge:
 		a.reason = reasonTooLarge
@@ -152,25 +152,14 @@ func (r *auditReceiver) failed(err error, b *batch, filled *receipt.Receipt) ans
 	return a
 }
 
-// sealedResults tells where each event is stored.
-func sealedResults(sealed []receipt.Result) []result {
-	results := make([]result, len(sealed))
-	for i := range sealed {
-		results[i] = result{status: statusDurable, reason: strings.Join(sealed[i].Reasons, "; "), sealed: &sealed[i]}
-		if len(sealed[i].Reasons) > 0 {
-			results[i].status = statusFlagged
-		}
-	}
-	return results
-}
-
-// refusedResults tells which events refused their request.
-func refusedResults(judged []receipt.Result) []result {
+// resultsOf tells what became of each event: sound where the processor gave no
+// reason against it, faulty where it did.
+func resultsOf(judged []receipt.Result, sound, faulty string) []result {
 	results := make([]result, len(judged))
 	for i := range judged {
-		results[i] = result{status: statusWithheld, reason: strings.Join(judged[i].Reasons, "; "), sealed: &judged[i]}
+		results[i] = result{status: sound, reason: strings.Join(judged[i].Reasons, "; "), sealed: &judged[i]}
 		if len(judged[i].Reasons) > 0 {
-			results[i].status = statusRefused
+			results[i].status = faulty
 		}
 	}
 	return results

@@ -47,18 +47,11 @@ func (h Hash) String() string { return hex.EncodeToString(h[:]) }
 func (h Hash) AppendHex(dst []byte) []byte { return hex.AppendEncode(dst, h[:]) }
 
 // ParseHash reads 64 lowercase hex digits, the only spelling of a hash.
-func ParseHash(s string) (Hash, error) {
-	var h Hash
-	if err := h.parse([]byte(s)); err != nil {
-		return Hash{}, err
-	}
-	return h, nil
-}
-
-func (h *Hash) parse(text []byte) error {
+func ParseHash[Text string | []byte](text Text) (Hash, error) {
 	if len(text) != 2*HashSize {
-		return fmt.Errorf("hash has %d characters, want %d", len(text), 2*HashSize)
+		return Hash{}, fmt.Errorf("hash has %d characters, want %d", len(text), 2*HashSize)
 	}
+	var h Hash
 	var bad byte
 	for i := range h {
 		high, low := nibbles[text[2*i]], nibbles[text[2*i+1]]
@@ -66,15 +59,9 @@ func (h *Hash) parse(text []byte) error {
 		h[i] = high<<4 | low
 	}
 	if bad > 15 {
-		return errors.New("hash is not lowercase hex")
+		return Hash{}, errors.New("hash is not lowercase hex")
 	}
-	return nil
-}
-
-// ParseHashBytes is ParseHash without a copy of its input.
-func ParseHashBytes(text []byte) (h Hash, err error) {
-	err = h.parse(text)
-	return h, err
+	return h, nil
 }
 
 // nibbles gives the value of a lowercase hex digit, 255 for any other byte.

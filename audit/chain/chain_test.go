@@ -106,7 +106,7 @@ func TestCheckpointIsACheckpointForOthers(t *testing.T) {
 	c := chain.Checkpoint{Origin: testOrigin, Size: 5, Root: fill(7)}
 	signed, err := chain.SignCheckpoint(c, key)
 	require.NoError(t, err)
-	line, err := chain.VerifierKey(testOrigin, key.Public().(ed25519.PublicKey))
+	line, err := note.NewEd25519VerifierKey(testOrigin, key.Public().(ed25519.PublicKey))
 	require.NoError(t, err)
 	verifier, err := note.NewVerifier(line)
 	require.NoError(t, err)

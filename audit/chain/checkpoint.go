@@ -104,12 +104,6 @@ func OpenCheckpoint(signed []byte, keys []ed25519.PublicKey) (Checkpoint, ed2551
 	return c, nil, ErrSignature
 }
 
-// VerifierKey returns the note verifier key (C2SP signed-note) of key under
-// the given name: the line that other tools of the checkpoint ecosystem take.
-func VerifierKey(name string, key ed25519.PublicKey) (string, error) {
-	return note.NewEd25519VerifierKey(name, key)
-}
-
 func newSigner(name string, key ed25519.PrivateKey) (note.Signer, error) {
 	public, ok := key.Public().(ed25519.PublicKey)
 	if !ok {

@@ -24,7 +24,8 @@ const (
 	Start
 	Heartbeat
 	Stop
-	maxRecordKind = Stop
+	Quarantine // what became of a record that a sink refused for good
+	maxRecordKind = Quarantine
 )
 
 // Sealed is one request as it stands in the journal.

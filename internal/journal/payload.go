@@ -24,7 +24,7 @@ const (
 	Start
 	Heartbeat
 	Stop
-	Quarantine // what became of a record that a sink refused for good
+	Quarantine    // what became of a record that a sink refused for good
 	maxRecordKind = Quarantine
 )
 

@@ -76,14 +76,18 @@ func (j *Journal) segmentPath(first uint64) string {
 }
 
 // listSegments returns the numbers in the names of the segment files, sorted.
-func listSegments(directory string) ([]uint64, error) {
+func listSegments(directory string) ([]uint64, error) { return listFiles(directory, segmentSuffix) }
+
+// listFiles returns the numbers in the names of the files with a suffix,
+// sorted.
+func listFiles(directory, suffix string) ([]uint64, error) {
 	entries, err := os.ReadDir(directory)
 	if err != nil {
-		return nil, fmt.Errorf("list segments: %w", err)
+		return nil, fmt.Errorf("list journal: %w", err)
 	}
 	var numbers []uint64
 	for _, entry := range entries {
-		name, found := strings.CutSuffix(entry.Name(), segmentSuffix)
+		name, found := strings.CutSuffix(entry.Name(), suffix)
 		if !found {
 			continue
 		}
@@ -100,8 +104,16 @@ func listSegments(directory string) ([]uint64, error) {
 // removeSegment deletes a segment durably. Callers go from the oldest to the
 // newest and stop at an error: so no gap appears between those that are left.
 func (j *Journal) removeSegment(first uint64) error {
-	if err := j.disk.remove(j.segmentPath(first)); err != nil {
+	if err := j.removeFile(j.segmentPath(first)); err != nil {
 		return fmt.Errorf("remove delivered segment: %w", err)
+	}
+	return nil
+}
+
+// removeFile deletes a file durably.
+func (j *Journal) removeFile(path string) error {
+	if err := j.disk.remove(path); err != nil {
+		return err
 	}
 	return j.disk.syncDir(j.options.Directory)
 }

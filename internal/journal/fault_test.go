@@ -40,11 +40,12 @@ func TestFaults(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, (8*2+6+3*3)*len(aftermaths), rows, "14 steps, three of which can fail by half")
+	require.Equal(t, (9*2+6+3*3)*len(aftermaths), rows, "15 steps, three of which can fail by half")
 }
 
 func runFault(t *testing.T, s step, f failure, after aftermath) {
 	w := newWorld(t, uint64(len(s)))
+	w.repeating = true
 	if s == stepIdentity {
 		w.faultyOpen(s, f, after)
 		w.open()

@@ -39,6 +39,7 @@ const (
 	stepIdentity        step = "write identity"
 	stepCursor          step = "write cursor"
 	stepTail            step = "write accepted tail anew"
+	stepIDs             step = "write ids"
 	stepRemove          step = "remove segment"
 	stepSyncRemoved     step = "sync directory of a removed segment"
 )
@@ -66,6 +67,7 @@ var failures = map[step][]failure{
 	stepIdentity:        {nothing, persisted},
 	stepCursor:          {nothing, persisted},
 	stepTail:            {nothing, persisted},
+	stepIDs:             {nothing, persisted},
 	stepRemove:          {nothing, persisted},
 	stepSyncRemoved:     {nothing, persisted},
 }
@@ -234,11 +236,13 @@ func (d *faultDisk) writeFile(path string, data []byte) error {
 	defer d.mu.Unlock()
 	name := filepath.Base(path)
 	s := stepTail
-	switch name {
-	case identityFile:
+	switch {
+	case name == identityFile:
 		s = stepIdentity
-	case cursorFile:
+	case name == cursorFile:
 		s = stepCursor
+	case strings.HasSuffix(name, idSuffix):
+		s = stepIDs
 	}
 	f, err := d.ask(s)
 	if f == nothing {

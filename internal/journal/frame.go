@@ -20,7 +20,7 @@ const (
 )
 
 const (
-	frameMagic   = "oaf1"
+	frameMagic   = "oaf2"
 	kindOffset   = len(frameMagic)
 	numberOffset = kindOffset + 1
 	saltOffset   = numberOffset + 8

@@ -5,6 +5,7 @@ package journal
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -21,7 +22,10 @@ func sampleFrames(f *testing.F) (group, checkpoint, state frame) {
 	w.journal.origin = "test/0011223344556677/20261123T090700Z-00112233"
 	start := &Request{Kind: Start, Payload: []byte("start"), Links: []chain.Link{{Stream: "origin:"}}, Hashes: make([]chain.Hash, 1)}
 	w.encodeGroup([]*Request{start})
-	request := &Request{Payload: []byte("payload"), Links: []chain.Link{{Stream: "a"}, {Stream: "b"}}, Hashes: make([]chain.Hash, 2)}
+	request := &Request{
+		Payload: []byte("payload"), Links: []chain.Link{{Stream: "a"}, {Stream: "b"}}, Hashes: make([]chain.Hash, 2),
+		Identities: []Identity{{ID: ID{1}, Fingerprint: Fingerprint{2}, Integrity: chain.Hash{3}}, {}},
+	}
 	w.encodeGroup([]*Request{request, request})
 	group = sampleFrame(f, bytes.Clone(w.buffer), frameGroup)
 	c, err := w.signCheckpoint()
@@ -66,7 +70,7 @@ func FuzzParseGroup(f *testing.F) {
 	f.Add(group.payload)
 	f.Add(group.payload[:len(group.payload)-1])
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		parsed, err := parseGroup(payload)
+		parsed, err := parseGroup(payload, true)
 		if err != nil {
 			require.ErrorIs(t, err, errPayload)
 			return
@@ -114,7 +118,7 @@ func FuzzRecover(f *testing.F) {
 		require.NoError(t, finishFrame(second, kind, 2, 99))
 		directory := scratch(t)
 		files := journalFiles{
-			identityFile:                   []byte(`{"instance":"test","journal":"0011223344556677"}`),
+			identityFile:                   []byte(`{"instance":"test","journal":"0011223344556677","secret":"` + strings.Repeat("00", secretSize) + `"}`),
 			"00000000000000000001.segment": append(bytes.Clone(first), second...),
 		}
 		j, err := files.open(t, directory+"/journal")

@@ -28,6 +28,20 @@ const (
 type identity struct {
 	Instance string `json:"instance"`
 	Journal  string `json:"journal"`
+	// Secret keys the hashes of record ids and contents, in hex: whoever reads
+	// the journal shall not learn from them what a masked value was.
+	Secret string `json:"secret"`
+}
+
+// secretSize is the length of the secret in bytes.
+const secretSize = 32
+
+func (id *identity) secret() ([]byte, error) {
+	secret, err := hex.DecodeString(id.Secret)
+	if err != nil || len(secret) != secretSize {
+		return nil, fmt.Errorf("`secret` is not %d hex digits", 2*secretSize)
+	}
+	return secret, nil
 }
 
 // loadIdentity reads the identity of the directory, or makes one.
@@ -50,6 +64,9 @@ func (j *Journal) loadIdentity() (identity, error) {
 	if raw, err := hex.DecodeString(id.Journal); err != nil || len(raw) != 8 {
 		return identity{}, fmt.Errorf("journal identity %s: `journal` is not 16 hex digits", path)
 	}
+	if _, err := id.secret(); err != nil {
+		return identity{}, fmt.Errorf("journal identity %s: %w", path, err)
+	}
 	if want := j.options.Instance; want != "" && want != id.Instance {
 		return identity{}, fmt.Errorf("`chain::instance` is %q, but the journal in %s was made for %q: set it back, or give the new instance a journal directory of its own", want, j.options.Directory, id.Instance)
 	}
@@ -71,7 +88,7 @@ func (j *Journal) makeIdentity(path string) (identity, error) {
 	if err := chain.CheckInstance(instance); err != nil {
 		return identity{}, fmt.Errorf("`chain::instance`: %w", err)
 	}
-	id := identity{Instance: instance, Journal: randomHex(8)}
+	id := identity{Instance: instance, Journal: randomHex(8), Secret: randomHex(secretSize)}
 	data, err := json.Marshal(id)
 	if err != nil {
 		return identity{}, fmt.Errorf("write journal identity: %w", err)

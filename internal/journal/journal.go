@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,12 +43,16 @@ type Options struct {
 
 	MaxBytes           int64         // undelivered payload bytes above which Seal answers ErrFull; default no bound
 	MaxStreams         int           // streams above which records go to the overflow stream; default 100,000, at most maxHeads
+	IDWindow           time.Duration // how long ids are remembered; default 24 h
+	IDBytes            int64         // of files with ids above which the oldest go; default 1 GiB
 	GroupBytes         int           // a group is closed once it has this much; default 4 MiB, at most maxRequest
 	SegmentBytes       int64         // a segment is closed once it has this much behind its state frame; default 64 MiB
 	CheckpointInterval time.Duration // least time between two checkpoints; default 1 s
 
 	Now     func() time.Time // default time.Now
 	Observe Observer         // optional
+
+	fullTable int // ids of a table and a file; tests only
 }
 
 const (
@@ -73,6 +78,15 @@ type Observer struct {
 func (o *Options) setDefaults() {
 	if o.GroupBytes == 0 {
 		o.GroupBytes = 4 << 20
+	}
+	if o.IDWindow == 0 {
+		o.IDWindow = 24 * time.Hour
+	}
+	if o.IDBytes == 0 {
+		o.IDBytes = 1 << 30
+	}
+	if o.fullTable == 0 {
+		o.fullTable = fullTable
 	}
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = 64 << 20
@@ -127,6 +141,9 @@ type Journal struct {
 	origin   string
 	previous Previous
 	torn     int64
+
+	ids        *idStore
+	identifier *Identifier
 
 	writer writer // owned by the goroutine of run
 	done   chan struct{}
@@ -205,6 +222,24 @@ func (j *Journal) start() error {
 	if err != nil {
 		return err
 	}
+	secret, err := id.secret()
+	if err != nil {
+		return err
+	}
+	j.identifier = newIdentifier(secret)
+	if j.ids, err = j.openIDs(); err != nil {
+		return err
+	}
+	if err := j.begin(id, cursor); err != nil {
+		return errors.Join(err, j.ids.closeFiles())
+	}
+	go j.ids.run()
+	go j.run()
+	return nil
+}
+
+// begin recovers the segments and opens one for this life.
+func (j *Journal) begin(id identity, cursor uint64) error {
 	r, err := j.recoverSegments(cursor)
 	if err != nil {
 		return err
@@ -218,13 +253,9 @@ func (j *Journal) start() error {
 	j.segments = r.segments
 	j.durable = r.lastNumber()
 	j.backlog = r.backlog
-	j.writer = writer{journal: j, state: r.state, next: j.durable + 1}
+	j.writer = writer{journal: j, state: r.state, next: j.durable + 1, group: map[ID]struct{}{}}
 	j.reader = newReader(j, cursor, r.next)
-	if err := j.writer.openSegment(); err != nil {
-		return err
-	}
-	go j.run()
-	return nil
+	return j.writer.openSegment()
 }
 
 func previousLife(s *state) Previous {
@@ -237,6 +268,9 @@ func previousLife(s *state) Previous {
 		return Previous{Cause: CauseCrash, Origin: s.origin, Size: s.tree.Size(), Root: s.tree.Root()}
 	}
 }
+
+// Identifier makes the identities of this journal's records.
+func (j *Journal) Identifier() *Identifier { return j.identifier }
 
 // Origin returns the name of this life. It exists from its durable start
 // record on.
@@ -264,6 +298,9 @@ type Request struct {
 	// fills in the rest, and Hashes.
 	Links  []chain.Link
 	Hashes []chain.Hash
+	// Identities has one entry a link, or none where no record came with an id.
+	// No id is in it twice.
+	Identities []Identity
 	// Frame is the number of the frame that holds the request.
 	Frame uint64
 
@@ -273,7 +310,7 @@ type Request struct {
 
 // size is what r takes in a group frame, at most.
 func (r *Request) size() int {
-	size := 8 + len(r.Payload)
+	size := 8 + len(r.Payload) + identitySize*len(r.Identities)
 	for i := range r.Links {
 		size += smallestRecord + len(r.Links[i].Stream)
 	}
@@ -284,6 +321,9 @@ func (r *Request) size() int {
 func (r *Request) check() error {
 	if r.Kind > maxRecordKind || len(r.Links) == 0 || r.Kind != Client && len(r.Links) != 1 {
 		return fmt.Errorf("a request of kind %d cannot have %d records", r.Kind, len(r.Links))
+	}
+	if n := len(r.Identities); n > 0 && n != len(r.Links) {
+		return fmt.Errorf("a request has %d identities for %d records", n, len(r.Links))
 	}
 	for i := range r.Links {
 		if len(r.Links[i].Stream) > chain.MaxName {
@@ -298,7 +338,8 @@ func (r *Request) check() error {
 
 // Seal gives the records of r their coordinates and makes them durable. When
 // it returns nil they survive any crash and will be delivered. On ErrFull,
-// ErrWrite and ErrClosed nothing of r was kept, and it may be sent again. r
+// ErrWrite, ErrClosed and a KnownError nothing of r was kept, and it may be sent
+// again: after a KnownError without the records that it names. r
 // belongs to the journal until Seal returns, and for good on ErrUnknown, which
 // it returns when ctx ends first.
 func (j *Journal) Seal(ctx context.Context, r *Request) error {
@@ -373,7 +414,7 @@ func (j *Journal) Close() error {
 	}
 	j.wakeUp()
 	<-j.done
-	return errors.Join(j.writer.close(), j.reader.close(), j.PersistCursor(), j.lock.Unlock())
+	return errors.Join(j.writer.close(), j.reader.close(), j.PersistCursor(), j.ids.close(), j.lock.Unlock())
 }
 
 // run is the one sealer: it takes all that waits, makes it durable as one
@@ -424,6 +465,13 @@ func (j *Journal) take() []*Request {
 
 func (j *Journal) joins(r *Request, size int) bool {
 	return r.Kind == Client && j.waiting[0].Kind == Client && size+r.size() <= j.options.GroupBytes
+}
+
+// putBack lets requests wait for the next group, before all others.
+func (j *Journal) putBack(requests []*Request) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.waiting = slices.Concat(requests, j.waiting)
 }
 
 // publish makes durable frames visible to the forwarder.

@@ -33,6 +33,8 @@ type Sealed struct {
 	Payload []byte // as given to Seal; aliases the frame that was read
 	Links   []chain.Link
 	Hashes  []chain.Hash
+
+	Identities []Identity // for recovery alone, see parseGroup
 }
 
 // Group is what one fsync made durable.
@@ -73,16 +75,25 @@ func appendGroupHeader(dst []byte, h *groupHeader) []byte {
 	return appendCount(dst, h.requests)
 }
 
-func appendSealedRecord(dst []byte, link *chain.Link, hash *chain.Hash) []byte {
+func appendSealedRecord(dst []byte, link *chain.Link, hash *chain.Hash, identity *Identity) []byte {
 	dst = appendName(dst, link.Stream)
 	dst = binary.BigEndian.AppendUint64(dst, link.Seq)
 	dst = append(dst, link.Prev[:]...)
 	dst = append(dst, link.Digest[:]...)
-	return append(dst, hash[:]...)
+	dst = append(dst, hash[:]...)
+	if identity == nil || identity.ID == (ID{}) {
+		return append(dst, 0)
+	}
+	dst = append(dst, 1)
+	dst = append(dst, identity.ID[:]...)
+	dst = append(dst, identity.Fingerprint[:]...)
+	return append(dst, identity.Integrity[:]...)
 }
 
-func parseGroup(payload []byte) (Group, error) {
-	c := cutter{rest: payload}
+// parseGroup reads the payload of a group frame; the identities of its records
+// only where they are asked for.
+func parseGroup(payload []byte, identities bool) (Group, error) {
+	c := cutter{rest: payload, identities: identities}
 	h := c.groupHeader()
 	g := Group{Kind: h.kind, Records: h.records, SealedAt: h.sealedAt, header: h}
 	index := h.first
@@ -120,11 +131,17 @@ func (c *cutter) groupHeader() groupHeader {
 
 // smallestRecord is the least a record takes in a group: it bounds what a
 // count makes us allocate.
-const smallestRecord = 2 + 8 + 3*chain.HashSize
+const smallestRecord = 2 + 8 + 3*chain.HashSize + 1
+
+// identitySize is what the identity of a record takes beside that.
+const identitySize = 16 + 16 + chain.HashSize
 
 func (c *cutter) sealed(h *groupHeader, index uint64) Sealed {
 	n := c.count(smallestRecord)
 	s := Sealed{Links: make([]chain.Link, n), Hashes: make([]chain.Hash, n)}
+	if c.identities {
+		s.Identities = make([]Identity, n)
+	}
 	for i := range n {
 		link := &s.Links[i]
 		link.Origin, link.Index, link.SealedAt = h.origin, index+uint64(i), h.sealedAt
@@ -133,9 +150,27 @@ func (c *cutter) sealed(h *groupHeader, index uint64) Sealed {
 		c.hash(&link.Prev)
 		c.hash(&link.Digest)
 		c.hash(&s.Hashes[i])
+		identity := c.identity()
+		if c.identities {
+			s.Identities[i] = identity
+		}
 	}
 	s.Payload = c.bytes()
 	return s
+}
+
+func (c *cutter) identity() (identity Identity) {
+	switch c.uint8() {
+	case 0:
+	case 1:
+		copy(identity.ID[:], c.take(len(identity.ID)))
+		copy(identity.Fingerprint[:], c.take(len(identity.Fingerprint)))
+		c.hash(&identity.Integrity)
+		c.failed = c.failed || identity.ID == (ID{})
+	default:
+		c.failed = true
+	}
+	return identity
 }
 
 func appendCheckpoint(dst []byte, c *Checkpoint) []byte {
@@ -245,6 +280,8 @@ type cutter struct {
 	rest   []byte
 	failed bool
 	last   string // the newest name: neighbours often share it
+
+	identities bool // wanted
 }
 
 func (c *cutter) take(n int) []byte {

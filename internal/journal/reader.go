@@ -100,7 +100,7 @@ func (r *reader) open(f frame) (*Frame, error) {
 	undelivered := undelivered{number: f.number}
 	switch f.kind {
 	case frameGroup:
-		group, err := parseGroup(f.payload)
+		group, err := parseGroup(f.payload, false)
 		if err != nil {
 			return nil, err
 		}
@@ -268,12 +268,16 @@ func (j *Journal) PersistCursor() error {
 }
 
 // removePassed removes segments whose last frame the durable cursor has
-// passed. A segment is forgotten only once it is gone for good.
+// passed, once the ids in them are durable elsewhere. A segment is forgotten
+// only once it is gone for good.
 func (j *Journal) removePassed(cursor uint64) error {
 	for {
-		first, found := j.passed(cursor)
+		first, last, found := j.passed(cursor)
 		if !found {
 			return nil
+		}
+		if err := j.ids.covers(last); err != nil {
+			return err
 		}
 		if err := j.removeSegment(first); err != nil {
 			return err
@@ -286,11 +290,11 @@ func (j *Journal) removePassed(cursor uint64) error {
 
 // passed returns the oldest segment if the cursor has passed it. The newest
 // segment stays: its state frame is what a restart needs.
-func (j *Journal) passed(cursor uint64) (first uint64, found bool) {
+func (j *Journal) passed(cursor uint64) (first, last uint64, found bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if len(j.segments) < 2 || j.segments[0].last > cursor {
-		return 0, false
+		return 0, 0, false
 	}
-	return j.segments[0].first, true
+	return j.segments[0].first, j.segments[0].last, true
 }

@@ -99,6 +99,9 @@ func (j *Journal) checkCursor(r *recovery, cursor uint64) error {
 	if last := r.lastNumber(); cursor > last {
 		return fmt.Errorf("the cursor of journal %s stands at frame %d, behind its last frame %d: parts of the directory are older than others; restore it as a whole", j.options.Directory, cursor, last)
 	}
+	if through := j.ids.through; through > r.lastNumber() {
+		return fmt.Errorf("the ids of journal %s reach to frame %d, behind its last frame %d: parts of the directory are older than others; restore it as a whole", j.options.Directory, through, r.lastNumber())
+	}
 	if len(r.segments) > 0 && cursor+1 < r.segments[0].first {
 		return fmt.Errorf("journal %s has lost its frames %d to %d, which were not delivered: restore the missing *%s files", j.options.Directory, cursor+1, r.segments[0].first-1, segmentSuffix)
 	}
@@ -191,7 +194,7 @@ func (j *Journal) recoverSegment(r *recovery, births []birth, i int, cursor uint
 	if err != nil {
 		return fmt.Errorf("read segment: %w", err)
 	}
-	scan := segmentScan{recovery: r, path: path, data: data, cursor: cursor, newest: i == len(births)-1}
+	scan := segmentScan{recovery: r, path: path, data: data, cursor: cursor, ids: j.ids, newest: i == len(births)-1}
 	if scan.newest {
 		r.state, r.tail = b.state, data
 		return scan.run(b)
@@ -216,6 +219,7 @@ type segmentScan struct {
 	path     string
 	data     []byte
 	cursor   uint64
+	ids      *idStore
 	newest   bool
 }
 
@@ -269,10 +273,19 @@ func (s *segmentScan) accept(f frame, at place) error {
 		header := c.groupHeader()
 		r.backlog.add(&header)
 	}
-	if s.newest {
-		return r.state.replay(f.payload)
+	if !s.newest && f.number <= s.ids.current.through {
+		return nil
 	}
-	return nil
+	group, err := parseGroup(f.payload, true)
+	if err != nil {
+		return err
+	}
+	if s.newest {
+		if err := r.state.replay(&group); err != nil {
+			return err
+		}
+	}
+	return s.ids.recovered(f.number, &group)
 }
 
 // secureTail makes the accepted tail durable before anything is built on it.

@@ -36,6 +36,7 @@ func TestSimulation(t *testing.T) {
 		require.True(t, passed, "run it alone with %s=%d", seedVariable, seed)
 	}
 	if seeds > 1 {
+		require.NotZero(t, happened["repeat"], "no seed sends a record again")
 		for s, ways := range failures {
 			for _, f := range ways {
 				require.NotZero(t, happened[string(s)+": "+string(f)], "no seed lets %q fail with %s", s, f)
@@ -45,6 +46,7 @@ func TestSimulation(t *testing.T) {
 }
 
 func simulate(w *world, happened map[string]int) {
+	w.repeating = true
 	w.option.SegmentBytes = 1 << (8 + w.random.IntN(5))
 	w.option.MaxBytes = 1 << (10 + w.random.IntN(5))
 	w.reopen()

@@ -92,11 +92,7 @@ func (s *state) seal(link *chain.Link, maxStreams int) chain.Hash {
 
 // replay applies a durable group, checking that it continues the state: every
 // hash is computed again, because what is built on a flipped bit is lost.
-func (s *state) replay(payload []byte) error {
-	group, err := parseGroup(payload)
-	if err != nil {
-		return err
-	}
+func (s *state) replay(group *Group) error {
 	for _, request := range group.Requests {
 		for i := range request.Links {
 			if err := s.replayLink(group.Kind, &request.Links[i], request.Hashes[i]); err != nil {

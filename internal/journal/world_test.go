@@ -8,6 +8,8 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -44,21 +46,27 @@ type world struct {
 	journal *Journal
 	made    int // requests so far
 
-	digests  map[coordinate]chain.Hash    // all that was acknowledged or given out
-	owed     []*Request                   // acknowledged: must be given out
-	frames   map[uint64][sha256.Size]byte // what was given out, by number
-	groups   map[uint64]*Group
-	points   map[uint64]*Checkpoint
-	claims   []Previous     // what each life says of the one before it
-	happened map[string]int // what befell the earlier disks
-	pending  []uint64       // given out in this process and not yet delivered
+	digests    map[coordinate]chain.Hash    // all that was acknowledged or given out
+	owed       []*Request                   // acknowledged: must be given out
+	frames     map[uint64][sha256.Size]byte // what was given out, by number
+	groups     map[uint64]*Group
+	points     map[uint64]*Checkpoint
+	claims     []Previous              // what each life says of the one before it
+	repeating  bool                    // clients send some records again
+	sent       []Identity              // of all requests ever made
+	identities map[chain.Hash]Identity // of all records ever made, by digest
+	repeats    map[ID]Known            // what a repeated record was told
+	sealed     map[ID]struct{}         // acknowledged
+	happened   map[string]int          // what befell the earlier disks
+	pending    []uint64                // given out in this process and not yet delivered
 }
 
 func newWorld(t testing.TB, seed uint64) *world {
 	w := &world{
 		t: t, random: rand.New(rand.NewPCG(seed, 0)), disk: newFaultDisk(scratch(t)),
-		option:   Options{Instance: "test", Key: testKey, SegmentBytes: 2 << 10},
+		option:   Options{Instance: "test", Key: testKey, SegmentBytes: 2 << 10, fullTable: 16},
 		happened: map[string]int{}, digests: map[coordinate]chain.Hash{},
+		identities: map[chain.Hash]Identity{}, repeats: map[ID]Known{}, sealed: map[ID]struct{}{},
 		frames: map[uint64][sha256.Size]byte{}, groups: map[uint64]*Group{}, points: map[uint64]*Checkpoint{},
 	}
 	t.Cleanup(func() { // also where a check has failed
@@ -115,28 +123,99 @@ func (w *world) client(records int) *Request {
 			Stream: fmt.Sprintf("%s%d", audit.StreamTenant, w.random.IntN(5)),
 			Digest: sha256.Sum256(fmt.Appendf(nil, "%d/%d", w.made, i)),
 		})
+		r.Identities = append(r.Identities, w.identity(r.Identities))
+		w.identities[r.Links[i].Digest] = r.Identities[i]
 	}
 	return r
 }
 
+// identity returns that of a record without an id, of a new one, or of one that
+// was sent before, with the same content or another.
+func (w *world) identity(taken []Identity) Identity {
+	chance := w.random.IntN(6)
+	if chance == 0 {
+		return Identity{}
+	}
+	made := Identity{Fingerprint: Fingerprint{1}, Integrity: chain.Hash{byte(w.made)}}
+	binary.BigEndian.PutUint64(made.ID[:], w.random.Uint64()|1)
+	if w.repeating && chance < 3 && len(w.sent) > 0 {
+		made = w.sent[w.random.IntN(len(w.sent))]
+		made.Integrity = chain.Hash{byte(w.made), 1}
+		if chance == 1 && w.random.IntN(4) == 0 {
+			made.Fingerprint = Fingerprint{2}
+		}
+	}
+	if slices.ContainsFunc(taken, func(other Identity) bool { return other.ID == made.ID }) {
+		return Identity{}
+	}
+	w.sent = append(w.sent, made)
+	return made
+}
+
 func (w *world) control(kind RecordKind) *Request {
 	r := w.client(1)
-	r.Kind, r.Links[0].Stream = kind, audit.StreamOrigin
+	r.Kind, r.Links[0].Stream, r.Identities = kind, audit.StreamOrigin, nil
+	delete(w.identities, r.Links[0].Digest)
 	return r
 }
 
-// seal seals r and remembers what was acknowledged.
+// seal seals r, or of it what did not come before, and remembers what was
+// acknowledged.
 func (w *world) seal(r *Request) error {
 	err := w.journal.Seal(context.Background(), r)
 	synctest.Wait()
+	return w.answered(r, err)
+}
+
+func (w *world) answered(r *Request, err error) error {
+	var known *KnownError
+	if errors.As(err, &known) {
+		if r = w.without(r, known); r == nil {
+			return nil
+		}
+		return w.seal(r)
+	}
 	if err == nil {
 		w.acknowledged(r)
 	}
 	return err
 }
 
+// without checks what a request is told of records that came before, and
+// returns what is left of it.
+func (w *world) without(r *Request, known *KnownError) *Request {
+	require.Len(w.t, known.Records, len(r.Links))
+	left := &Request{Payload: append(bytes.Clone(r.Payload), " again"...)}
+	for i, record := range known.Records {
+		if record.Link.Origin == "" {
+			left.Links = append(left.Links, r.Links[i])
+			left.Identities = append(left.Identities, r.Identities[i])
+			continue
+		}
+		id := r.Identities[i].ID
+		w.happened["repeat"]++
+		if before, told := w.repeats[id]; told {
+			before.Conflict = record.Conflict
+			require.Equal(w.t, before, record, "the first result again")
+		}
+		record.Conflict = false
+		w.repeats[id] = record
+	}
+	require.Less(w.t, len(left.Links), len(r.Links))
+	if len(left.Links) == 0 {
+		return nil
+	}
+	return left
+}
+
 func (w *world) acknowledged(r *Request) {
 	w.owed = append(w.owed, r)
+	for _, identity := range r.Identities {
+		if identity.ID != (ID{}) {
+			require.NotContains(w.t, w.sealed, identity.ID, "a record is acknowledged once")
+			w.sealed[identity.ID] = struct{}{}
+		}
+	}
 	for i := range r.Links {
 		require.Equal(w.t, w.journal.Origin(), r.Links[i].Origin)
 		w.bind(&r.Links[i], r.Hashes[i])
@@ -161,9 +240,7 @@ func (w *world) sealTogether(requests ...*Request) []error {
 	w.disk.mu.Unlock()
 	synctest.Wait()
 	for i, r := range requests {
-		if errs[i] == nil {
-			w.acknowledged(r)
-		}
+		errs[i] = w.answered(r, errs[i])
 	}
 	return errs
 }
@@ -264,6 +341,35 @@ func (w *world) finish() {
 	require.NoError(t, w.journal.Close())
 	w.checkOwed()
 	w.checkLog()
+	w.checkIDs()
+}
+
+// checkIDs checks I5: an id is sealed once, with one content, and whoever sent
+// it again was told where.
+func (w *world) checkIDs() {
+	first := map[ID]Fingerprint{}
+	for number, group := range w.groups {
+		for i := range group.Requests {
+			sealed := &group.Requests[i]
+			for k := range sealed.Links {
+				identity := w.identities[sealed.Links[k].Digest]
+				if identity.ID == (ID{}) {
+					continue
+				}
+				require.NotContains(w.t, first, identity.ID, "an id is sealed twice")
+				first[identity.ID] = identity.Fingerprint
+				told, again := w.repeats[identity.ID]
+				if !again {
+					continue
+				}
+				link := sealed.Links[k]
+				link.Prev, link.Digest = chain.Hash{}, chain.Hash{}
+				require.Equal(w.t, Known{Link: link, Hash: sealed.Hashes[k], Integrity: identity.Integrity, Frame: number}, told)
+				delete(w.repeats, identity.ID)
+			}
+		}
+	}
+	require.Empty(w.t, w.repeats, "a repeated record was told of one that is not there")
 }
 
 // checkOwed checks I4: what was acknowledged was given out, as it was.
@@ -335,11 +441,18 @@ func appendGroup(dst []byte, g *Group) []byte {
 		s := &g.Requests[i]
 		dst = appendCount(dst, len(s.Links))
 		for k := range s.Links {
-			dst = appendSealedRecord(dst, &s.Links[k], &s.Hashes[k])
+			dst = appendSealedRecord(dst, &s.Links[k], &s.Hashes[k], identityAt(s.Identities, k))
 		}
 		dst = append(appendCount(dst, len(s.Payload)), s.Payload...)
 	}
 	return dst
+}
+
+func identityAt(identities []Identity, i int) *Identity {
+	if len(identities) == 0 {
+		return nil
+	}
+	return &identities[i]
 }
 
 // read returns a file of the journal's directory.

@@ -19,12 +19,13 @@ import (
 type writer struct {
 	journal *Journal
 	state   *state
-	next    uint64   // number of the next frame
-	file    appender // nil: the next frame needs a new segment
-	salt    uint64   // of file's frames
-	length  int64    // accepted bytes of file
-	birth   int64    // bytes of file's state frame
-	buffer  []byte   // the frame being built
+	next    uint64          // number of the next frame
+	file    appender        // nil: the next frame needs a new segment
+	salt    uint64          // of file's frames
+	length  int64           // accepted bytes of file
+	birth   int64           // bytes of file's state frame
+	buffer  []byte          // the frame being built
+	group   map[ID]struct{} // ids of the group being built
 
 	checkpointed   uint64    // size of the tree at the newest checkpoint
 	checkpointedAt time.Time // zero: one is due at once
@@ -56,20 +57,96 @@ func (w *writer) refusal(kind RecordKind) error {
 func (w *writer) commit(group []*Request) {
 	err := w.refusal(group[0].Kind)
 	if err == nil {
-		if err = w.writeGroup(group); err != nil {
+		if group, err = w.sift(group); err == nil && len(group) > 0 {
+			err = w.writeGroup(group)
+		}
+		if err != nil {
 			w.journal.options.Observe.Failed(err)
 		}
 	}
 	for _, request := range group {
-		if err != nil {
-			w.journal.release(request.backlog())
-		}
-		request.err = err
-		close(request.sealed)
+		w.answer(request, err)
 	}
 	if cap(w.buffer) > 2*w.journal.options.GroupBytes { // one huge request must not cost its size for ever
 		w.buffer = nil
 	}
+}
+
+func (w *writer) answer(request *Request, err error) {
+	if err != nil {
+		w.journal.release(request.backlog())
+	}
+	request.err = err
+	close(request.sealed)
+}
+
+// sift takes out of a group what cannot be sealed with it: requests with
+// records that came before are answered, and those that share an id with an
+// earlier one of the group wait until its fate is known.
+func (w *writer) sift(group []*Request) ([]*Request, error) {
+	if group[0].Kind != Client {
+		return group, nil
+	}
+	if err := w.journal.ids.room(); err != nil {
+		return group, fmt.Errorf("%w: %w", ErrWrite, err)
+	}
+	clear(w.group)
+	now := w.journal.options.Now()
+	kept, late := group[:0:0], group[:0:0]
+	for i, request := range group {
+		known, err := w.known(request, now)
+		switch {
+		case err != nil: // nothing of the group was answered yet but what is known
+			return append(append(kept, late...), group[i:]...), fmt.Errorf("%w: %w", ErrWrite, err)
+		case known != nil:
+			w.answer(request, known)
+		case w.joins(request):
+			kept = append(kept, request)
+		default:
+			late = append(late, request)
+		}
+	}
+	if len(late) > 0 {
+		w.journal.putBack(late)
+	}
+	return kept, nil
+}
+
+// known says which records of the request came before, nil if none did.
+func (w *writer) known(request *Request, now time.Time) (known *KnownError, err error) {
+	for i := range request.Identities {
+		if request.Identities[i].ID == (ID{}) {
+			continue
+		}
+		record, found, err := w.journal.ids.lookup(&request.Identities[i], now)
+		if err != nil {
+			return nil, err
+		}
+		if !found {
+			continue
+		}
+		if known == nil {
+			known = &KnownError{Records: make([]Known, len(request.Links))}
+		}
+		known.Records[i] = record
+	}
+	return known, nil
+}
+
+// joins enters the request's ids into the group; it is false, and enters none,
+// if one of them is there.
+func (w *writer) joins(request *Request) bool {
+	for i := range request.Identities {
+		if _, taken := w.group[request.Identities[i].ID]; taken {
+			return false
+		}
+	}
+	for i := range request.Identities {
+		if id := request.Identities[i].ID; id != (ID{}) {
+			w.group[id] = struct{}{}
+		}
+	}
+	return true
 }
 
 func (w *writer) writeGroup(group []*Request) error {
@@ -85,6 +162,7 @@ func (w *writer) writeGroup(group []*Request) error {
 	}
 	// Committed: the records have their coordinates for good. A crash from
 	// here on only delays their delivery.
+	w.journal.ids.committed(w.next-1, group)
 	w.state.ended = group[0].Kind == Stop
 	w.checkpointDue = w.checkpointDue || group[0].Kind != Client
 	w.journal.options.Observe.Committed(records, len(w.buffer), time.Since(started))
@@ -120,7 +198,11 @@ func (w *writer) encodeRequest(request *Request, sealedAt int64) {
 		link := &request.Links[i]
 		link.SealedAt = sealedAt
 		request.Hashes[i] = w.state.seal(link, w.journal.options.MaxStreams)
-		w.buffer = appendSealedRecord(w.buffer, link, &request.Hashes[i])
+		var identity *Identity
+		if len(request.Identities) > 0 {
+			identity = &request.Identities[i]
+		}
+		w.buffer = appendSealedRecord(w.buffer, link, &request.Hashes[i], identity)
 	}
 	w.buffer = appendCount(w.buffer, len(request.Payload))
 	w.buffer = append(w.buffer, request.Payload...)

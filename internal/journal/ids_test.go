@@ -1,0 +1,268 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelaudit/otelaudit/audit/chain"
+)
+
+// named returns a client's request of one record with an id of its own.
+func (w *world) named(id uint64, content byte) *Request {
+	r := w.client(1)
+	r.Identities[0] = Identity{Fingerprint: Fingerprint{content}, Integrity: chain.Hash{content}}
+	binary.BigEndian.PutUint64(r.Identities[0].ID[:], id)
+	w.identities[r.Links[0].Digest] = r.Identities[0]
+	return r
+}
+
+// knownOf seals r, which must have come before.
+func (w *world) knownOf(r *Request) Known {
+	w.t.Helper()
+	err := w.journal.Seal(w.t.Context(), r)
+	var known *KnownError
+	require.ErrorAs(w.t, err, &known)
+	require.Len(w.t, known.Records, 1)
+	return known.Records[0]
+}
+
+func (w *world) requireSealed(r *Request) Known {
+	w.t.Helper()
+	require.NoError(w.t, w.seal(r))
+	link := r.Links[0]
+	link.Prev, link.Digest = chain.Hash{}, chain.Hash{}
+	return Known{Link: link, Hash: r.Hashes[0], Integrity: r.Identities[0].Integrity, Frame: r.Frame}
+}
+
+func TestRepeatGetsTheFirstResult(t *testing.T) {
+	inWorld(t, func(_ *testing.T, w *world) {
+		w.open()
+		first := w.requireSealed(w.named(1, 'a'))
+		for range 2 { // before and after a kill
+			require.Equal(w.t, first, w.knownOf(w.named(1, 'a')))
+			other := w.knownOf(w.named(1, 'b'))
+			require.True(w.t, other.Conflict)
+			require.Equal(w.t, first.Link, other.Link)
+			w.kill()
+			w.open()
+		}
+		bytes, records := w.journal.Backlog()
+		require.Equal(w.t, int64(1), records, "a repeat leaves nothing in the backlog")
+		require.Positive(w.t, bytes)
+		w.finish()
+	})
+}
+
+// Two callers with one id at the same moment: one group seals one of them, and
+// the other is told of it.
+func TestSameIDAtTheSameMoment(t *testing.T) {
+	inWorld(t, func(_ *testing.T, w *world) {
+		w.open()
+		errs := w.sealTogether(w.named(1, 'a'), w.named(2, 'a'), w.named(2, 'a'), w.named(3, 'a'), w.named(2, 'b'))
+		require.Equal(w.t, make([]error, 5), errs, "what is known is judged by the world")
+		require.Equal(w.t, 2, w.happened["repeat"])
+		require.Len(w.t, w.sealed, 3)
+		w.finish()
+	})
+}
+
+func TestIDsExpire(t *testing.T) {
+	inWorld(t, func(_ *testing.T, w *world) {
+		w.option.IDWindow = time.Hour
+		w.open()
+		w.requireSealed(w.named(1, 'a'))
+		w.advance(time.Hour)
+		w.knownOf(w.named(1, 'a'))
+		w.advance(time.Second)
+		require.NoError(w.t, w.journal.Seal(w.t.Context(), w.named(1, 'b')), "an id outside the window is a new one")
+		require.False(w.t, w.knownOf(w.named(1, 'b')).Conflict)
+		require.NoError(w.t, w.journal.Close())
+	})
+}
+
+// Ids outlive their segments, in files of their own, and the oldest files go
+// when there are too many.
+func TestIDFiles(t *testing.T) {
+	inWorld(t, func(_ *testing.T, w *world) {
+		w.option.SegmentBytes = 256
+		w.open()
+		results := map[uint64]Known{}
+		for id := uint64(1); id <= 100; id++ {
+			results[id] = w.requireSealed(w.named(id, 'a'))
+			w.receive(1 << 30)
+			w.deliver(1 << 30)
+			require.NoError(w.t, w.journal.PersistCursor())
+		}
+		files, err := listFiles(w.disk.directory, idSuffix)
+		require.NoError(w.t, err)
+		require.GreaterOrEqual(w.t, len(files), 100/w.option.fullTable)
+		require.Len(w.t, w.disk.segments(), 1)
+		for range 2 {
+			for id, first := range results {
+				require.Equal(w.t, first, w.knownOf(w.named(id, 'a')), "id %d", id)
+			}
+			w.kill()
+			w.open()
+		}
+		require.NoError(w.t, w.journal.Close())
+
+		w.option.IDBytes = 1
+		w.open()
+		for id := uint64(1000); id < 1040; id++ {
+			w.requireSealed(w.named(id, 'a'))
+		}
+		require.NoError(w.t, w.journal.Seal(w.t.Context(), w.named(1, 'b')))
+		files, err = listFiles(w.disk.directory, idSuffix)
+		require.NoError(w.t, err)
+		require.LessOrEqual(w.t, len(files), 1, "files above the quota go")
+		require.NoError(w.t, w.journal.Close())
+	})
+}
+
+// A disk that takes no ids: intake stops before memory grows without bound, and
+// goes on by itself.
+func TestIDsCannotBeWritten(t *testing.T) {
+	inWorld(t, func(_ *testing.T, w *world) {
+		w.open()
+		w.disk.setWeather(func(s step) (failure, bool) { return nothing, s == stepIDs })
+		var err error
+		id := uint64(1)
+		for ; err == nil && id < 1000; id++ {
+			err = w.seal(w.named(id, 'a'))
+		}
+		require.ErrorIs(w.t, err, ErrWrite)
+		require.ErrorContains(w.t, err, "ids")
+		require.LessOrEqual(w.t, int(id), 2*w.option.fullTable+2)
+		require.NoError(w.t, w.seal(w.control(Heartbeat)), "the log's own records need no id")
+		w.disk.setWeather(nil)
+		w.advance(idRetry)
+		require.NoError(w.t, w.seal(w.named(id, 'a')))
+		w.finish()
+	})
+}
+
+func TestDamagedIDFileIsNamed(t *testing.T) {
+	inWorld(t, func(_ *testing.T, w *world) {
+		w.open()
+		for id := range uint64(40) {
+			w.requireSealed(w.named(id+1, 'a'))
+		}
+		require.NoError(w.t, w.journal.Close())
+		files, err := listFiles(w.disk.directory, idSuffix)
+		require.NoError(w.t, err)
+		require.NotEmpty(w.t, files)
+		path := w.journal.idPath(files[0])
+		whole, err := os.ReadFile(path)
+		require.NoError(w.t, err)
+		for at := range whole {
+			damaged := []byte(string(whole))
+			damaged[at] ^= 1
+			require.NoError(w.t, replaceFile(path, damaged))
+			file, err := openIDFile(path, files[0])
+			if err == nil {
+				_, err = file.load()
+				require.NoError(w.t, file.close())
+			}
+			require.ErrorIs(w.t, err, errIDFile, "byte %d", at)
+		}
+		require.NoError(w.t, replaceFile(path, whole[:len(whole)-1]))
+		require.ErrorContains(w.t, w.tryOpen(), filepath.Base(path))
+		require.NoError(w.t, os.Remove(path))
+		delete(w.disk.live, filepath.Base(path))
+		w.open()
+		require.NoError(w.t, w.journal.Close())
+	})
+}
+
+// Ids of frames that the segments do not have belong to another journal: who is
+// told that an event is stored must find it.
+func TestIDsAheadOfTheSegments(t *testing.T) {
+	inWorld(t, func(_ *testing.T, w *world) {
+		w.open()
+		table := newIDTable(1)
+		table.through = 1000
+		require.NoError(w.t, w.journal.Close())
+		require.NoError(w.t, os.WriteFile(w.journal.idPath(1), table.encode(), 0o600))
+		require.ErrorContains(w.t, w.tryOpen(), "parts of the directory are older than others")
+	})
+}
+
+func TestFilterTellsMostApart(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	made := func() (id ID) {
+		binary.BigEndian.PutUint64(id[:8], random.Uint64())
+		binary.BigEndian.PutUint64(id[8:], random.Uint64())
+		return id
+	}
+	const n = 50_000
+	filter := newFilter(n)
+	ids := make([]ID, n)
+	for i := range ids {
+		ids[i] = made()
+		filter.add(ids[i])
+	}
+	for _, id := range ids {
+		require.True(t, filter.has(id))
+	}
+	wrong := 0
+	for range n {
+		if filter.has(made()) {
+			wrong++
+		}
+	}
+	assert.Less(t, wrong, n/200)
+	t.Logf("%.3f %% of unknown ids pass", 100*float64(wrong)/n)
+}
+
+func TestIdentifier(t *testing.T) {
+	a, b := newIdentifier([]byte("one secret")), newIdentifier([]byte("another"))
+	assert.Equal(t, a.ID("tenant:x", "1"), a.ID("tenant:x", "1"))
+	different := []ID{a.ID("tenant:x", "1"), b.ID("tenant:x", "1"), a.ID("tenant:x1", ""), a.ID("tenant:", "x1"), ID(a.Fingerprint([]byte("tenant:x1")))}
+	for i := range different {
+		for k := range i {
+			assert.NotEqual(t, different[i], different[k], "%d %d", i, k)
+		}
+	}
+}
+
+type readCloser struct{ *bytes.Reader }
+
+func (readCloser) Close() error { return nil }
+
+func FuzzIDFile(f *testing.F) {
+	table := newIDTable(5)
+	for i := range 3 {
+		link := chain.Link{Origin: "o", Stream: fmt.Sprint("s", i%2), Index: uint64(i), Seq: 1, SealedAt: int64(i)}
+		table.add(&Identity{ID: ID{byte(i + 1)}}, 5+uint64(i), &link, chain.Hash{byte(i)})
+		table.through++
+	}
+	f.Add(table.encode())
+	f.Add([]byte(strings.Repeat(idMagic, 20)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		file := &idFile{file: readCloser{bytes.NewReader(b)}, path: "f", size: int64(len(b))}
+		if err := file.readHead(); err != nil {
+			require.ErrorIs(t, err, errIDFile)
+			return
+		}
+		if _, _, _, err := file.find(ID{1}); err != nil {
+			require.ErrorIs(t, err, errIDFile)
+		}
+		if _, err := file.load(); err != nil {
+			require.ErrorIs(t, err, errIDFile)
+		}
+		require.NoError(t, file.close())
+	})
+}

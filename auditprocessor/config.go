@@ -30,9 +30,17 @@ type Config struct {
 	Chain ChainConfig `mapstructure:"chain"`
 	// Journal says where sealed records wait for their delivery.
 	Journal JournalConfig `mapstructure:"journal"`
-	// Ack says when a request is answered: `durable`, once its records are
-	// synced to the journal.
+	// Idempotency says how long and how many record ids are remembered.
+	Idempotency IdempotencyConfig `mapstructure:"idempotency"`
+	// Ack says when a request is answered: `durable` (default), once its
+	// records are synced to the journal; or `delivered`, once the next consumer
+	// has taken them as well.
 	Ack string `mapstructure:"ack"`
+	// AckTimeout is how long `ack: delivered` waits for that. Then the request
+	// is answered as durable, its delivery pending (202 at the audit
+	// receiver). Keep it below the receiver's `request_timeout` and what your
+	// clients wait. Default 10s.
+	AckTimeout time.Duration `mapstructure:"ack_timeout"`
 	// DrainTimeout is how long a shutdown goes on delivering. What is left
 	// then stays in the journal. It must leave room for the collector's own
 	// end within 30 s.
@@ -70,8 +78,21 @@ type JournalConfig struct {
 	MaxBytes int64 `mapstructure:"max_bytes"`
 }
 
+// IdempotencyConfig says how long and how many record ids are remembered. A
+// record that comes again with the same id and content gets the first one's
+// answer and is stored once.
+type IdempotencyConfig struct {
+	// Window is how long an id is remembered. Default 24h, 1m to 720h.
+	Window time.Duration `mapstructure:"window"`
+	// MaxBytes bounds the files that ids are kept in, in the journal directory;
+	// the oldest go first, whatever their age. An id takes about 150 bytes, and 2
+	// bytes of memory. Default 1 GiB, at least 64 MiB.
+	MaxBytes int64 `mapstructure:"max_bytes"`
+}
+
 const (
 	ackDurable      = "durable"
+	ackDelivered    = "delivered"
 	maxDrainTimeout = 25 * time.Second
 )
 
@@ -82,7 +103,9 @@ func createDefaultConfig() component.Config {
 		Limits:       newLimitsConfig(),
 		Chain:        ChainConfig{MaxStreams: 100_000, Heartbeat: time.Minute},
 		Journal:      JournalConfig{MaxBytes: 1 << 30},
+		Idempotency:  IdempotencyConfig{Window: 24 * time.Hour, MaxBytes: 1 << 30},
 		Ack:          ackDurable,
+		AckTimeout:   10 * time.Second,
 		DrainTimeout: 10 * time.Second,
 	}
 }
@@ -90,8 +113,11 @@ func createDefaultConfig() component.Config {
 // Validate names every key that cannot work.
 func (c *Config) Validate() error {
 	var errs []error
-	if c.Ack != ackDurable {
-		errs = append(errs, fmt.Errorf("`ack` must be `%s`, found %q", ackDurable, c.Ack))
+	if c.Ack != ackDurable && c.Ack != ackDelivered {
+		errs = append(errs, fmt.Errorf("`ack` must be `%s` or `%s`, found %q", ackDurable, ackDelivered, c.Ack))
+	}
+	if c.AckTimeout <= 0 {
+		errs = append(errs, fmt.Errorf("`ack_timeout` must be positive, found %v", c.AckTimeout))
 	}
 	if c.DrainTimeout <= 0 || c.DrainTimeout > maxDrainTimeout {
 		errs = append(errs, fmt.Errorf("`drain_timeout` must be above 0 and at most %v, found %v", maxDrainTimeout, c.DrainTimeout))
@@ -124,6 +150,18 @@ func (c *JournalConfig) Validate() error {
 	}
 	if c.MaxBytes < 1<<20 {
 		errs = append(errs, fmt.Errorf("`journal::max_bytes` must be at least 1048576, found %d", c.MaxBytes))
+	}
+	return errors.Join(errs...)
+}
+
+// Validate names every key that cannot work.
+func (c *IdempotencyConfig) Validate() error {
+	var errs []error
+	if c.Window < time.Minute || c.Window > 720*time.Hour {
+		errs = append(errs, fmt.Errorf("`idempotency::window` must be from 1m to 720h, found %v", c.Window))
+	}
+	if c.MaxBytes < 64<<20 {
+		errs = append(errs, fmt.Errorf("`idempotency::max_bytes` must be at least 67108864, found %d", c.MaxBytes))
 	}
 	return errors.Join(errs...)
 }

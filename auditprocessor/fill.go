@@ -41,8 +41,8 @@ func fill(record plog.LogRecord, f *fields, now time.Time, maxID int, m *marks) 
 // convention's name, and makes one if there is none. A record that cannot get
 // an id stays without, which validation finds.
 func fillRecordID(record plog.LogRecord, f *fields, maxID int, m *marks) {
-	id := f.known[fieldRecordUID].text
-	if strings.TrimSpace(id) == "" || len(id) > maxID {
+	id, usable := usableUID(f, maxID)
+	if !usable {
 		made, err := uuid.NewV7()
 		if err != nil {
 			return
@@ -52,4 +52,11 @@ func fillRecordID(record plog.LogRecord, f *fields, maxID int, m *marks) {
 	record.Attributes().PutStr(audit.AttributeRecordID, id)
 	f.known[fieldRecordID] = field{text: id, kind: pcommon.ValueTypeStr, set: true}
 	m.fill(audit.AttributeRecordID)
+}
+
+// usableUID returns the id under the semantic convention's name, and whether it
+// can be a record's.
+func usableUID(f *fields, maxID int) (string, bool) {
+	id := f.known[fieldRecordUID].text
+	return id, strings.TrimSpace(id) != "" && len(id) <= maxID
 }

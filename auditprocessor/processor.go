@@ -91,6 +91,8 @@ func (p *auditProcessor) journalOptions(key ed25519.PrivateKey) journal.Options 
 		Key:        key,
 		MaxBytes:   p.config.Journal.MaxBytes,
 		MaxStreams: p.config.Chain.MaxStreams,
+		IDWindow:   p.config.Idempotency.Window,
+		IDBytes:    p.config.Idempotency.MaxBytes,
 		Now:        p.now,
 		Observe: journal.Observer{
 			Committed: func(records, _ int, took time.Duration) {
@@ -121,6 +123,7 @@ func (p *auditProcessor) begin(j *journal.Journal, key ed25519.PrivateKey, host 
 		return err
 	}
 	p.journal = j
+	p.stages.identifier = j.Identifier()
 	if err := p.sealControl(startRecord(j.Previous(), p.settings.BuildInfo.Version, digest, public)); err != nil {
 		return err
 	}

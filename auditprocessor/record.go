@@ -12,6 +12,7 @@ import (
 
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/internal/journal"
 )
 
 // verdict is what the stages found about one record.
@@ -29,6 +30,9 @@ type verdict struct {
 	// digest is the SHA-256 of the canonical bytes, integrity that of the
 	// member `record` in them, where asked for. Both zero if refused.
 	digest, integrity chain.Hash
+	// identity makes the record known when it comes again; zero if it came
+	// without an id.
+	identity journal.Identity
 }
 
 // fieldID numbers the attributes that the stages know by name.

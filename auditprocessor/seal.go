@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.uber.org/zap"
 
-	"github.com/otelaudit/otelaudit/audit/chain"
 	"github.com/otelaudit/otelaudit/internal/journal"
 	"github.com/otelaudit/otelaudit/internal/receipt"
 )
@@ -60,31 +60,36 @@ func (p *auditProcessor) ConsumeLogs(ctx context.Context, logs plog.Logs) error 
 	verdicts, tally := p.stages.apply(logs, filled.Tenant, filled.IntegrityHash)
 	if reasons := refusals(verdicts); len(reasons) > 0 {
 		p.refused(ctx, "invalid", len(verdicts))
-		return errors.Join(receipt.Refused(strings.Join(reasons, "; ")), filled.Fill(results(verdicts, nil)))
+		return errors.Join(receipt.Refused(strings.Join(reasons, "; ")), filled.Fill(refusedResults(verdicts)))
 	}
-	request, err := newRequest(logs, verdicts)
+	s, err := newSealing(logs, verdicts)
+	if err == nil {
+		err = s.seal(ctx, p.journal)
+	}
 	if err != nil {
-		return receipt.Refused(err.Error())
+		return p.sealError(ctx, err, filled, verdicts)
 	}
-	if err := p.journal.Seal(ctx, request); err != nil {
-		return p.sealError(ctx, err, len(verdicts))
-	}
-	p.hasSealed()
-	p.count(ctx, len(verdicts), &tally)
-	return filled.Fill(results(verdicts, request))
+	p.sealed(ctx, s, &tally)
+	filled.Pending = p.pending(ctx, s.frame())
+	return filled.Fill(s.results())
 }
 
-// newRequest keeps the records as OTLP bytes, in the order of the verdicts.
-func newRequest(logs plog.Logs, verdicts []verdict) (*journal.Request, error) {
-	payload, err := marshaler.MarshalLogs(logs)
-	if err != nil {
-		return nil, fmt.Errorf("marshal records: %w", err)
+func (p *auditProcessor) sealed(ctx context.Context, s *sealing, t *tally) {
+	if s.sealed() > 0 {
+		p.hasSealed()
 	}
-	links := make([]chain.Link, len(verdicts))
-	for i := range verdicts {
-		links[i].Stream, links[i].Digest = verdicts[i].stream, verdicts[i].digest
+	p.count(ctx, s.sealed(), len(s.verdicts)-s.sealed(), t)
+}
+
+// pending says whether the delivery of a frame was to be waited for, and has
+// not come in time.
+func (p *auditProcessor) pending(ctx context.Context, frame uint64) bool {
+	if p.config.Ack != ackDelivered {
+		return false
 	}
-	return &journal.Request{Kind: journal.Client, Payload: payload, Links: links}, nil
+	ctx, cancel := context.WithTimeout(ctx, p.config.AckTimeout)
+	defer cancel()
+	return p.journal.AwaitDelivery(ctx, frame) != nil
 }
 
 // refusals names the records that refuse the request, with their position.
@@ -106,27 +111,16 @@ func refusals(verdicts []verdict) []string {
 	return reasons
 }
 
-// results tells the receiver what became of each record; request is nil where
-// nothing was sealed.
-func results(verdicts []verdict, request *journal.Request) []receipt.Result {
-	filled := make([]receipt.Result, len(verdicts))
-	for i := range verdicts {
-		v := &verdicts[i]
-		result := &filled[i]
-		result.RecordID, result.IntegrityHash = v.recordID, v.integrity
-		switch {
-		case request != nil:
-			result.Sealed, result.Reasons = true, v.reasons
-			result.Link, result.Hash = request.Links[i], request.Hashes[i]
-		case v.refused:
-			result.Reasons = v.reasons
-		}
-	}
-	return filled
-}
-
-func (p *auditProcessor) sealError(ctx context.Context, err error, records int) error {
+func (p *auditProcessor) sealError(ctx context.Context, err error, filled *receipt.Receipt, verdicts []verdict) error {
+	records := len(verdicts)
 	switch {
+	case receipt.IsIDTaken(err):
+		p.refused(ctx, "id_taken", records)
+		p.logger.Warn("a record id came again with other content: the request was refused", zap.Error(err))
+		return errors.Join(err, filled.Fill(refusedResults(verdicts)))
+	case receipt.IsRefused(err):
+		p.refused(ctx, "invalid", records)
+		return err
 	case errors.Is(err, journal.ErrTooLarge):
 		p.refused(ctx, "too_large", records)
 		return receipt.TooLarge(err.Error())

@@ -17,6 +17,7 @@ import (
 
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/canonical"
+	"github.com/otelaudit/otelaudit/internal/journal"
 )
 
 // attributeServiceName is where a resource says which service it is.
@@ -32,6 +33,8 @@ type stages struct {
 	entries   int // entries of each mark on a record
 	now       func() time.Time
 	pool      sync.Pool // of *worker
+
+	identifier *journal.Identifier // set before the first record comes; nil: no record is identified
 }
 
 // newStages wires the stages. An error names the key that cannot work.
@@ -105,6 +108,7 @@ type worker struct {
 	// of a group of records
 	resource, scope marks
 	service         string
+	sentService     string   // the same before redaction
 	resourceFaults  []string // limits that the resource exceeds, where that refuses
 	scopeFaults     []string // the same of the scope
 	groupErr        error    // the group has no canonical form
@@ -132,6 +136,7 @@ func (w *worker) begin(tenant string, integrityHash bool) {
 func (w *worker) takeResource(logs plog.ResourceLogs) {
 	w.resource.reset()
 	resource := logs.Resource()
+	w.sentService = strings.Clone(serviceOf(resource.Attributes()))
 	if n := resource.DroppedAttributesCount(); n > 0 {
 		repairDropped("resource", n, &w.resource)
 		resource.SetDroppedAttributesCount(0)
@@ -275,6 +280,7 @@ func (w *worker) limitNames(r plog.ResourceLogs, s plog.ScopeLogs) {
 func (w *worker) record(record plog.LogRecord) verdict {
 	w.own.reset()
 	w.fields.scan(record.Attributes())
+	identity := w.identify(record)
 	if w.fields.moved {
 		moveHop(record.Attributes(), &w.own)
 		w.fields.scan(record.Attributes())
@@ -292,7 +298,11 @@ func (w *worker) record(record plog.LogRecord) verdict {
 	if err == nil {
 		faults, err = w.fit(record, faults)
 	}
-	return w.conclude(record, faults, err)
+	v := w.conclude(record, faults, err)
+	if v.identity = identity; identity.ID != (journal.ID{}) {
+		v.identity.Integrity = v.integrity
+	}
+	return v
 }
 
 // errRepair says that the walk of redaction found what has no canonical form.
@@ -464,15 +474,7 @@ func (w *worker) hash(v *verdict) {
 
 // streamOf names the stream of a record.
 func (w *worker) streamOf(tenant string, flagged bool) string {
-	kind, name := audit.StreamNone, ""
-	switch {
-	case w.tenant != "":
-		kind, name = audit.StreamTenant, w.tenant
-	case tenant != "":
-		kind, name = audit.StreamTenant, tenant
-	case w.service != "":
-		kind, name = audit.StreamService, w.service
-	}
+	kind, name := w.ownerOf(tenant, w.service)
 	if flagged {
 		return bounded(audit.StreamFlagged + kind + name)
 	}
@@ -480,6 +482,21 @@ func (w *worker) streamOf(tenant string, flagged bool) string {
 		w.stream, w.streamName = bounded(kind+name), strings.Clone(name)
 	}
 	return w.stream
+}
+
+// ownerOf says whose a record is: the authenticated tenant's, else the one's
+// that it names, else the service's.
+func (w *worker) ownerOf(tenant, service string) (kind, name string) {
+	switch {
+	case w.tenant != "":
+		return audit.StreamTenant, w.tenant
+	case tenant != "":
+		return audit.StreamTenant, tenant
+	case service != "":
+		return audit.StreamService, service
+	default:
+		return audit.StreamNone, ""
+	}
 }
 
 func bounded(stream string) string {

@@ -40,9 +40,11 @@ func (f *forwarder) age() time.Duration {
 	return 0
 }
 
-// count says what became of the records of a sealed request.
-func (p *auditProcessor) count(ctx context.Context, records int, t *tally) {
-	p.telemetry.ProcessorAuditSealedRecords.Add(ctx, int64(records))
+// count says what became of the records of a sealed request: how many were
+// sealed, and how many came before.
+func (p *auditProcessor) count(ctx context.Context, sealed, duplicates int, t *tally) {
+	p.telemetry.ProcessorAuditSealedRecords.Add(ctx, int64(sealed))
+	p.telemetry.ProcessorAuditDuplicateRecords.Add(ctx, int64(duplicates))
 	t.eachFlagged(func(reason string, n int64) {
 		p.telemetry.ProcessorAuditFlaggedRecords.Add(ctx, n, labelled("reason", reason))
 	})

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/otelaudit/otelaudit/audit/canonical"
+	"github.com/otelaudit/otelaudit/audit/chain"
 	"github.com/otelaudit/otelaudit/internal/receipt"
 )
 
@@ -30,13 +31,13 @@ const (
 // answer is what a request gets.
 type answer struct {
 	status     int
-	problem    string        // what is wrong with the request, "" for 200
+	problem    string        // what is wrong with the request, "" for 200 and 202
 	retryAfter time.Duration // 0 is none
 	allow      string        // the methods of a 405
 	results    []result      // one for each event, in order; may be empty
 
-	// For the metrics: how many events were read and, unless the status is
-	// 200, why they were refused.
+	// For the metrics: how many events were read and, unless the status is 200
+	// or 202, why they were refused.
 	events int
 	reason string
 }
@@ -54,7 +55,7 @@ func (r *auditReceiver) send(w http.ResponseWriter, req *http.Request, a answer)
 	ctx := req.Context()
 	r.telemetry.ReceiverAuditRequests.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attribute.Int("status_code", a.status))))
 	r.telemetry.ReceiverAuditReceivedRecords.Add(ctx, int64(a.events))
-	if a.status != http.StatusOK && a.events > 0 {
+	if a.status/100 != 2 && a.events > 0 {
 		r.telemetry.ReceiverAuditRefusedRecords.Add(ctx, int64(a.events), metric.WithAttributeSet(attribute.NewSet(attribute.String("reason", a.reason))))
 	}
 	header := w.Header()
@@ -111,9 +112,11 @@ func (r *result) append(dst []byte) []byte {
 }
 
 func appendCoordinates(dst []byte, sealed *receipt.Result) []byte {
-	dst = append(dst, `,"integrity_hash":"`...)
-	dst = sealed.IntegrityHash.AppendHex(dst)
-	dst = append(dst, `","origin":`...)
+	if sealed.IntegrityHash != (chain.Hash{}) { // who first sent a repeated event may not have asked for it
+		dst = append(dst, `,"integrity_hash":"`...)
+		dst = append(sealed.IntegrityHash.AppendHex(dst), '"')
+	}
+	dst = append(dst, `,"origin":`...)
 	dst = appendText(dst, sealed.Link.Origin)
 	dst = append(dst, `,"index":"`...)
 	dst = strconv.AppendUint(dst, sealed.Link.Index, 10)

@@ -23,6 +23,7 @@ const (
 	reasonTooLarge    = "too_large"
 	reasonOverloaded  = "overloaded"
 	reasonRefused     = "refused"
+	reasonIDTaken     = "id_taken"
 	reasonUnavailable = "unavailable"
 )
 
@@ -79,7 +80,11 @@ func (r *auditReceiver) take(req *http.Request, text, tenant string, taken *shar
 	if err != nil {
 		return r.failed(err, b, filled)
 	}
-	return answer{status: http.StatusOK, events: b.events, results: resultsOf(filled.Results, statusDurable, statusFlagged)}
+	a := answer{status: http.StatusOK, events: b.events, results: resultsOf(filled.Results, statusDurable, statusFlagged)}
+	if filled.Pending {
+		a.status = http.StatusAccepted
+	}
+	return a
 }
 
 // errFaulty stands for a refused request in traces: the texts are the
@@ -139,8 +144,11 @@ func (r *auditReceiver) failed(err error, b *batch, filled *receipt.Receipt) ans
 	}
 	a := answer{status: v.status, retryAfter: v.retryAfter, problem: v.problem, events: b.events, reason: reasonUnavailable}
 	switch v.status {
-	case http.StatusBadRequest:
+	case http.StatusBadRequest, http.StatusConflict:
 		a.reason = reasonRefused
+		if v.status == http.StatusConflict {
+			a.reason = reasonIDTaken
+		}
 		if filled.Filled() {
 			a.results = resultsOf(filled.Results, statusWithheld, statusRefused)
 		}

@@ -52,6 +52,8 @@ func judgeError(err error) verdict {
 	switch {
 	case receipt.IsTooLarge(err) && isStatus:
 		return verdict{status: http.StatusRequestEntityTooLarge, problem: carrier.GRPCStatus().Message()}
+	case receipt.IsIDTaken(err) && isStatus:
+		return verdict{status: http.StatusConflict, problem: carrier.GRPCStatus().Message()}
 	case isStatus:
 		return judgeStatus(carrier.GRPCStatus())
 	case consumererror.IsPermanent(err) && (inner == nil || !consumererror.IsPermanent(inner)):
@@ -70,7 +72,10 @@ func judgeError(err error) verdict {
 // judgeParts takes the part that leaves the client the most hope, and the
 // longest wait of any.
 func judgeParts(parts []error) verdict {
-	rank := map[int]int{http.StatusBadRequest: 1, http.StatusRequestEntityTooLarge: 2, http.StatusTooManyRequests: 3, http.StatusServiceUnavailable: 4}
+	rank := map[int]int{
+		http.StatusBadRequest: 1, http.StatusConflict: 2, http.StatusRequestEntityTooLarge: 3, http.StatusTooManyRequests: 4,
+		http.StatusServiceUnavailable: 5,
+	}
 	var worst verdict
 	var wait time.Duration
 	for _, part := range parts {

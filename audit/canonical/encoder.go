@@ -93,6 +93,19 @@ func (e *Encoder) Append(dst []byte, record plog.LogRecord) (out []byte, recordS
 	return out, span, nil
 }
 
+// AppendRecord appends the value of the member `record` alone, whatever the
+// group. An error is a [PathError]; the result is then dst as it was.
+func (e *Encoder) AppendRecord(dst []byte, record plog.LogRecord) ([]byte, error) {
+	defer e.release()
+	e.pushAttributes(record.Attributes())
+	first, last := e.integrityRange()
+	out, fault := e.appendRecord(dst, record, Span{0, first}, Span{last, len(e.fields)})
+	if fault != nil {
+		return out[:len(dst)], fault
+	}
+	return out, nil
+}
+
 func (e *Encoder) appendCanonical(dst []byte, record plog.LogRecord) ([]byte, Span, *PathError) {
 	first, last := e.integrityRange()
 	collector, chain := e.prefixRange(first, last, prefixCollector), e.prefixRange(first, last, prefixChain)

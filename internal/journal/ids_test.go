@@ -5,6 +5,7 @@ package journal
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -264,5 +265,28 @@ func FuzzIDFile(f *testing.F) {
 			require.ErrorIs(t, err, errIDFile)
 		}
 		require.NoError(t, file.close())
+	})
+}
+
+func TestAwaitDelivery(t *testing.T) {
+	inWorld(t, func(_ *testing.T, w *world) {
+		w.open()
+		r := w.named(1, 'a')
+		require.NoError(w.t, w.seal(r))
+		short, cancel := context.WithTimeout(w.t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(w.t, w.journal.AwaitDelivery(short, r.Frame), context.DeadlineExceeded)
+		waited := make(chan error, 2)
+		for range 2 {
+			go func() { waited <- w.journal.AwaitDelivery(w.t.Context(), r.Frame) }()
+		}
+		w.advance(time.Second)
+		require.Empty(w.t, waited)
+		w.receive(1 << 30)
+		w.deliver(1 << 30)
+		require.NoError(w.t, <-waited)
+		require.NoError(w.t, <-waited)
+		require.NoError(w.t, w.journal.AwaitDelivery(w.t.Context(), w.knownOf(w.named(1, 'a')).Frame))
+		w.finish()
 	})
 }

@@ -157,6 +157,9 @@ type Journal struct {
 	grown    chan struct{}
 	backlog  backlog // guarded by mu
 
+	delivered uint64        // guarded by mu; number of the newest delivered frame
+	moved     chan struct{} // guarded by mu; closed when delivered grows, nil while nobody waits
+
 	reader reader // owned by the forwarder
 }
 
@@ -253,6 +256,7 @@ func (j *Journal) begin(id identity, cursor uint64) error {
 	j.segments = r.segments
 	j.durable = r.lastNumber()
 	j.backlog = r.backlog
+	j.delivered = cursor
 	j.writer = writer{journal: j, state: r.state, next: j.durable + 1, group: map[ID]struct{}{}}
 	j.reader = newReader(j, cursor, r.next)
 	return j.writer.openSegment()

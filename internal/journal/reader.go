@@ -241,9 +241,52 @@ func (j *Journal) Delivered(number uint64) {
 		j.release(r.undelivered[n].backlog)
 	}
 	r.undelivered = append(r.undelivered[:0], r.undelivered[n:]...)
+	j.announce(number)
 	if time.Since(r.persistedAt) >= cursorInterval {
 		j.persistLogged()
 	}
+}
+
+// announce wakes those who wait for a delivery.
+func (j *Journal) announce(number uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.delivered = number
+	if j.moved != nil {
+		close(j.moved)
+		j.moved = nil
+	}
+}
+
+// AwaitDelivery waits until the frame with the given number is delivered, or
+// until ctx ends, whose error it then returns. May be called from many
+// goroutines.
+func (j *Journal) AwaitDelivery(ctx context.Context, number uint64) error {
+	for {
+		moved := j.waitBehind(number)
+		if moved == nil {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// waitBehind returns what is closed once the cursor moves, nil if it has passed
+// the given frame.
+func (j *Journal) waitBehind(number uint64) <-chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.delivered >= number {
+		return nil
+	}
+	if j.moved == nil {
+		j.moved = make(chan struct{})
+	}
+	return j.moved
 }
 
 func (j *Journal) persistLogged() {

@@ -41,6 +41,9 @@ type Receipt struct {
 	// Results has one entry for each record, in the order of the request,
 	// once the processor has filled it.
 	Results []Result
+	// Pending is true where the records are durable but the delivery that the
+	// processor was to wait for has not come in time.
+	Pending bool
 	filled  bool
 }
 
@@ -87,6 +90,28 @@ func FromContext(ctx context.Context) *Receipt {
 func Refused(reason string) error {
 	return status.Error(codes.InvalidArgument, reason)
 }
+
+// IsRefused says whether err was made by Refused.
+func IsRefused(err error) bool {
+	return status.Code(err) == codes.InvalidArgument && !IsTooLarge(err) && !IsIDTaken(err)
+}
+
+// IDTaken returns the error for a request with a record id that is known with
+// other content, 409. To the collector's OTLP receiver it is a refusal.
+func IDTaken(reason string) error {
+	return &idTaken{status.New(codes.InvalidArgument, reason)}
+}
+
+// IsIDTaken says whether err, or a part of it, was made by IDTaken.
+func IsIDTaken(err error) bool {
+	var t *idTaken
+	return errors.As(err, &t)
+}
+
+type idTaken struct{ status *status.Status }
+
+func (t *idTaken) Error() string              { return t.status.Message() }
+func (t *idTaken) GRPCStatus() *status.Status { return t.status }
 
 // TooLarge returns the error for a request that could never fit, 413.
 func TooLarge(reason string) error {

@@ -30,6 +30,7 @@ type TelemetryBuilder struct {
 	registrations                  []metric.Registration
 	ProcessorAuditDeliveredRecords metric.Int64Counter
 	ProcessorAuditDeliveryFailures metric.Int64Counter
+	ProcessorAuditDuplicateRecords metric.Int64Counter
 	ProcessorAuditFlaggedRecords   metric.Int64Counter
 	ProcessorAuditGroupRecords     metric.Int64Histogram
 	ProcessorAuditJournalFailures  metric.Int64Counter
@@ -150,6 +151,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_processor_audit_delivery_failures",
 		metric.WithDescription("Attempts to deliver that the next consumer refused. Each is repeated. [Development]"),
 		metric.WithUnit("{attempt}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ProcessorAuditDuplicateRecords, err = builder.meter.Int64Counter(
+		"otelcol_processor_audit_duplicate_records",
+		metric.WithDescription("Client records that came before, with the same id and content, and were not sealed again. [Development]"),
+		metric.WithUnit("{record}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ProcessorAuditFlaggedRecords, err = builder.meter.Int64Counter(

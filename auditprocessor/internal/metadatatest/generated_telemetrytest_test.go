@@ -34,6 +34,7 @@ func TestSetupTelemetry(t *testing.T) {
 	}))
 	tb.ProcessorAuditDeliveredRecords.Add(context.Background(), 1)
 	tb.ProcessorAuditDeliveryFailures.Add(context.Background(), 1)
+	tb.ProcessorAuditDuplicateRecords.Add(context.Background(), 1)
 	tb.ProcessorAuditFlaggedRecords.Add(context.Background(), 1)
 	tb.ProcessorAuditGroupRecords.Record(context.Background(), 1)
 	tb.ProcessorAuditJournalFailures.Add(context.Background(), 1)
@@ -49,6 +50,9 @@ func TestSetupTelemetry(t *testing.T) {
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualProcessorAuditDeliveryFailures(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualProcessorAuditDuplicateRecords(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualProcessorAuditFlaggedRecords(t, testTel,

@@ -1,0 +1,221 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditprocessor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/internal/journal"
+	"github.com/otelaudit/otelaudit/internal/receipt"
+)
+
+// sealing is a request on its way into the journal. Records that came before,
+// in an earlier request or in this one, are taken out of it and answered with
+// what the first one got. For the goroutine of one ConsumeLogs.
+type sealing struct {
+	verdicts []verdict
+	logs     plog.Logs // the records that are still to be sealed
+	places   []int     // their positions in verdicts; nil: all of them
+
+	twins   map[int]int           // records that repeat one of this request: which
+	known   map[int]journal.Known // records that came before
+	request *journal.Request      // what was sealed; nil if nothing had to be
+}
+
+// newSealing is an error if one id comes twice with different content.
+func newSealing(logs plog.Logs, verdicts []verdict) (*sealing, error) {
+	s := &sealing{logs: logs, verdicts: verdicts}
+	if len(verdicts) == 1 {
+		return s, nil
+	}
+	first := make(map[journal.ID]int, len(verdicts))
+	for i := range verdicts {
+		identity := &verdicts[i].identity
+		if identity.ID == (journal.ID{}) {
+			continue
+		}
+		other, again := first[identity.ID]
+		if !again {
+			first[identity.ID] = i
+			continue
+		}
+		if identity.Fingerprint != verdicts[other].identity.Fingerprint {
+			return s, s.taken(i, fmt.Sprintf("record %d of this request has the same id and other content", other))
+		}
+		if s.twins == nil {
+			s.twins = map[int]int{}
+		}
+		s.twins[i] = other
+	}
+	s.keep(func(i int) bool { _, twin := s.twins[i]; return !twin })
+	return s, nil
+}
+
+// taken refuses the request because of record i.
+func (s *sealing) taken(i int, why string) error {
+	s.verdicts[i].reasons = []string{"audit.record.id: " + why}
+	s.verdicts[i].refused = true
+	return receipt.IDTaken(fmt.Sprintf("record %d: audit.record.id: %s: what is stored is never changed, send the other event under an id of its own", i, why))
+}
+
+// at is the position of record k of logs in verdicts.
+func (s *sealing) at(k int) int {
+	if s.places == nil {
+		return k
+	}
+	return s.places[k]
+}
+
+// keep takes out of logs all records but those for whose position wanted is
+// true.
+func (s *sealing) keep(wanted func(i int) bool) {
+	var places []int
+	for k, n := 0, s.logs.LogRecordCount(); k < n; k++ {
+		if i := s.at(k); wanted(i) {
+			places = append(places, i)
+		}
+	}
+	if len(places) == s.logs.LogRecordCount() {
+		return
+	}
+	k := 0
+	s.logs.ResourceLogs().RemoveIf(func(resource plog.ResourceLogs) bool {
+		resource.ScopeLogs().RemoveIf(func(scope plog.ScopeLogs) bool {
+			scope.LogRecords().RemoveIf(func(plog.LogRecord) bool {
+				k++
+				return !wanted(s.at(k - 1))
+			})
+			return scope.LogRecords().Len() == 0
+		})
+		return resource.ScopeLogs().Len() == 0
+	})
+	s.places = append([]int{}, places...) // not nil, even if empty
+}
+
+// seal makes durable what did not come before. On a nil error every record has
+// its result.
+func (s *sealing) seal(ctx context.Context, j *journal.Journal) error {
+	for s.logs.LogRecordCount() > 0 {
+		request, err := s.newRequest()
+		if err != nil {
+			return receipt.Refused(err.Error())
+		}
+		err = j.Seal(ctx, request)
+		var known *journal.KnownError
+		if !errors.As(err, &known) {
+			s.request = request
+			return err
+		}
+		if err := s.learn(known); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newRequest keeps the records as OTLP bytes, in the order of the verdicts.
+func (s *sealing) newRequest() (*journal.Request, error) {
+	payload, err := marshaler.MarshalLogs(s.logs)
+	if err != nil {
+		return nil, fmt.Errorf("marshal records: %w", err)
+	}
+	n := s.logs.LogRecordCount()
+	r := &journal.Request{Kind: journal.Client, Payload: payload, Links: make([]chain.Link, n)}
+	for k := range r.Links {
+		v := &s.verdicts[s.at(k)]
+		r.Links[k].Stream, r.Links[k].Digest = v.stream, v.digest
+		if v.identity.ID == (journal.ID{}) {
+			continue
+		}
+		if r.Identities == nil {
+			r.Identities = make([]journal.Identity, n)
+		}
+		r.Identities[k] = v.identity
+	}
+	return r, nil
+}
+
+// learn takes out the records that came before. An error says that one of them
+// had other content then.
+func (s *sealing) learn(known *journal.KnownError) error {
+	if s.known == nil {
+		s.known = map[int]journal.Known{}
+	}
+	var conflict error
+	for k := range known.Records {
+		before := &known.Records[k]
+		switch i := s.at(k); {
+		case before.Link.Origin == "":
+		case before.Conflict:
+			why := fmt.Sprintf("it is stored with other content, as record %d of %s", before.Link.Index, before.Link.Origin)
+			conflict = errors.Join(conflict, s.taken(i, why))
+		default:
+			s.known[i] = *before
+		}
+	}
+	if conflict != nil {
+		return conflict
+	}
+	s.keep(func(i int) bool { _, known := s.known[i]; return !known })
+	return nil
+}
+
+// sealed is how many records were sealed, and are in the journal anew.
+func (s *sealing) sealed() int {
+	if s.request == nil {
+		return 0
+	}
+	return len(s.request.Links)
+}
+
+// frame is the newest one that holds a record of the request.
+func (s *sealing) frame() uint64 {
+	var newest uint64
+	if s.request != nil {
+		newest = s.request.Frame
+	}
+	for _, known := range s.known {
+		newest = max(newest, known.Frame)
+	}
+	return newest
+}
+
+// results tells the receiver what became of each record of a request whose seal
+// succeeded.
+func (s *sealing) results() []receipt.Result {
+	results := make([]receipt.Result, len(s.verdicts))
+	for k := range s.sealed() {
+		i := s.at(k)
+		results[i] = receipt.Result{
+			Sealed: true, Link: s.request.Links[k], Hash: s.request.Hashes[k], IntegrityHash: s.verdicts[i].integrity,
+		}
+	}
+	for i, known := range s.known {
+		results[i] = receipt.Result{Sealed: true, Link: known.Link, Hash: known.Hash, IntegrityHash: known.Integrity}
+	}
+	for i, other := range s.twins {
+		results[i] = results[other]
+	}
+	for i := range results {
+		results[i].RecordID, results[i].Reasons = s.verdicts[i].recordID, s.verdicts[i].reasons
+	}
+	return results
+}
+
+// refusedResults tells the receiver which records refuse the request.
+func refusedResults(verdicts []verdict) []receipt.Result {
+	results := make([]receipt.Result, len(verdicts))
+	for i := range verdicts {
+		results[i].RecordID, results[i].IntegrityHash = verdicts[i].recordID, verdicts[i].integrity
+		if verdicts[i].refused {
+			results[i].Reasons = verdicts[i].reasons
+		}
+	}
+	return results
+}

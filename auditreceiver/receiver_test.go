@@ -258,6 +258,11 @@ func TestPipelineErrors(t *testing.T) {
 		"two processors":     {fail(receipt.Unavailable(receipt.ErrFilledTwice.Error(), time.Second)), 503, "1", "two audit processors"},
 		"two, plainly":       {fail(fmt.Errorf("fill: %w", receipt.ErrFilledTwice)), 503, "60", "two audit processors"},
 		"refused":            {refusing, 400, "", "record 1: no actor"},
+		"id taken": {func(ctx context.Context, _ plog.Logs) error {
+			return errors.Join(receipt.IDTaken("record 0: id taken"), receipt.FromContext(ctx).Fill([]receipt.Result{
+				{RecordID: "a", Reasons: []string{"audit.record.id: it is stored with other content"}}, {RecordID: "b"},
+			}))
+		}, 409, "", "record 0: id taken"},
 		"too large":          {fail(receipt.TooLarge("too large for `journal::max_bytes`")), 413, "", "journal::max_bytes"},
 		"too large, wrapped": {fail(fmt.Errorf("x: %w", receipt.TooLarge("never"))), 413, "", "never"},
 		"full":               {fail(receipt.Unavailable("journal is full", 1500*time.Millisecond)), 503, "2", "journal is full"},
@@ -276,16 +281,38 @@ func TestPipelineErrors(t *testing.T) {
 			assert.Equal(t, c.retryAfter, r.header.Get("Retry-After"))
 			assert.Contains(t, r.body.Error, c.problem)
 			assert.NotContains(t, r.text, "secret")
-			if name == "refused" {
-				assert.Equal(t, []map[string]string{
+			assert.Equal(t, map[string][]map[string]string{
+				"refused": {
 					{"record_id": "a", "status": "withheld"},
 					{"record_id": "b", "status": "refused", "reason": "actor.id: is missing; outcome: is missing"},
-				}, r.body.Results)
-			} else {
-				assert.Empty(t, r.body.Results)
-			}
+				},
+				"id taken": {
+					{"record_id": "a", "status": "refused", "reason": "audit.record.id: it is stored with other content"},
+					{"record_id": "b", "status": "withheld"},
+				},
+			}[name], resultsOrNil(r.body.Results))
 		})
 	}
+}
+
+func resultsOrNil(results []map[string]string) []map[string]string {
+	if len(results) == 0 {
+		return nil
+	}
+	return results
+}
+
+// Durable, but the delivery that the processor was to wait for did not come in
+// time: 202, and no event counts as refused.
+func TestPendingDeliveryIsAccepted(t *testing.T) {
+	url := serve(t, testConfig(), func(ctx context.Context, logs plog.Logs) error {
+		receipt.FromContext(ctx).Pending = true
+		return seal(ctx, logs)
+	})
+	r := post(t, url, contentJSON, `[{"action":"a"}]`)
+	assert.Equal(t, http.StatusAccepted, r.status)
+	assert.Equal(t, "durable", r.body.Results[0]["status"])
+	assert.Equal(t, "1", r.body.Results[0]["index"])
 }
 
 func TestFlaggedEventsDoNotLowerTheAnswer(t *testing.T) {

@@ -255,9 +255,9 @@ func TestPipelineErrors(t *testing.T) {
 		"not sealed": {func(ctx context.Context, _ plog.Logs) error {
 			return receipt.FromContext(ctx).Fill(make([]receipt.Result, 2))
 		}, 503, "60", "did not account"},
-		"two processors":     {fail(receipt.Unavailable(receipt.ErrFilledTwice.Error(), time.Second)), 503, "1", "two audit processors"},
-		"two, plainly":       {fail(fmt.Errorf("fill: %w", receipt.ErrFilledTwice)), 503, "60", "two audit processors"},
-		"refused":            {refusing, 400, "", "record 1: no actor"},
+		"two processors": {fail(receipt.Unavailable(receipt.ErrFilledTwice.Error(), time.Second)), 503, "1", "two audit processors"},
+		"two, plainly":   {fail(fmt.Errorf("fill: %w", receipt.ErrFilledTwice)), 503, "60", "two audit processors"},
+		"refused":        {refusing, 400, "", "record 1: no actor"},
 		"id taken": {func(ctx context.Context, _ plog.Logs) error {
 			return errors.Join(receipt.IDTaken("record 0: id taken"), receipt.FromContext(ctx).Fill([]receipt.Result{
 				{RecordID: "a", Reasons: []string{"audit.record.id: it is stored with other content"}}, {RecordID: "b"},

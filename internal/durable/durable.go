@@ -80,6 +80,57 @@ func WriteFile(path string, data []byte) error {
 	return SyncDir(filepath.Dir(path))
 }
 
+// Allocate makes the file at path, mode 0600, and takes size bytes of the disk
+// for it. On an error there is no such file.
+func Allocate(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode)
+	if err != nil {
+		return fmt.Errorf("allocate %s: %w", path, err)
+	}
+	if err := errors.Join(allocate(f, size), f.Close()); err != nil {
+		return fmt.Errorf("allocate %s: %w", path, errors.Join(err, os.Remove(path)))
+	}
+	return nil
+}
+
+// fill writes size zero bytes.
+func fill(f *os.File, size int64) error {
+	zeros := make([]byte, 1<<16)
+	for size > 0 {
+		n, err := f.Write(zeros[:min(size, int64(len(zeros)))])
+		if err != nil {
+			return err
+		}
+		size -= int64(n)
+	}
+	return f.Sync()
+}
+
+// IsFull says whether err is a disk, or somebody's share of it, without room.
+func IsFull(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}
+
+// Rewrite puts data over what stands at offset of the file at path, cuts off
+// what is behind it, and makes both durable, the file's entry included.
+func Rewrite(path string, offset int64, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, fileMode)
+	if err != nil {
+		return fmt.Errorf("rewrite %s: %w", path, err)
+	}
+	_, err = f.WriteAt(data, offset)
+	if err == nil {
+		err = f.Truncate(offset + int64(len(data)))
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("rewrite %s: %w", path, err)
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
 // Lock is the exclusive hold on a directory.
 type Lock struct{ file *os.File }
 

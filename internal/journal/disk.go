@@ -25,6 +25,11 @@ type disk interface {
 	syncDir(directory string) error
 	// writeFile replaces a file, durably and at once.
 	writeFile(path string, data []byte) error
+	// rewrite puts data over what stands at offset and cuts off what is behind
+	// it, durably, the file's entry in its directory included.
+	rewrite(path string, offset int64, data []byte) error
+	// allocate makes a file that takes size bytes of the disk.
+	allocate(path string, size int64) error
 	// remove deletes a file. That it is not there is no error.
 	remove(path string) error
 }
@@ -58,6 +63,12 @@ func (realDisk) remove(path string) error {
 
 func (realDisk) syncDir(directory string) error           { return durable.SyncDir(directory) }
 func (realDisk) writeFile(path string, data []byte) error { return durable.WriteFile(path, data) }
+
+func (realDisk) allocate(path string, size int64) error { return durable.Allocate(path, size) }
+
+func (realDisk) rewrite(path string, offset int64, data []byte) error {
+	return durable.Rewrite(path, offset, data)
+}
 
 type realFile struct{ *os.File }
 

@@ -40,16 +40,19 @@ func TestFaults(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, (9*2+6+3*3)*len(aftermaths), rows, "15 steps, three of which can fail by half")
+	require.Equal(t, (12*2+4*3)*len(aftermaths), rows, "16 steps, four of which can fail by half")
 }
 
 func runFault(t *testing.T, s step, f failure, after aftermath) {
 	w := newWorld(t, uint64(len(s)))
 	w.repeating = true
-	if s == stepIdentity {
+	switch s {
+	case stepIdentity:
 		w.faultyOpen(s, f, after)
 		w.open()
-	} else {
+	case stepReserve:
+		w.openWithoutReserve(s, f, after)
+	default:
 		w.open()
 		w.everything()
 	}
@@ -58,7 +61,7 @@ func runFault(t *testing.T, s step, f failure, after aftermath) {
 		w.faultyOpen(s, f, after)
 		w.open()
 	}
-	if s != stepIdentity && s != stepTail {
+	if s != stepIdentity && s != stepTail && s != stepReserve {
 		w.faultyRun(s, f, after)
 	}
 	require.Equal(t, 1, w.failed(s, f), "the fault did not happen")
@@ -74,6 +77,22 @@ func (w *world) faultyOpen(s step, f failure, after aftermath) {
 	w.disk.failOnce(s, f, after != goesOn)
 	require.ErrorIs(w.t, w.tryOpen(), errFault)
 	w.suffer(after, false)
+}
+
+// openWithoutReserve lets the reserve fail, which ends no process that is not
+// killed: it delivers, and takes nothing in until the reserve is there.
+func (w *world) openWithoutReserve(s step, f failure, after aftermath) {
+	w.disk.failOnce(s, f, after != goesOn)
+	if after != goesOn {
+		require.Error(w.t, w.tryOpen())
+		w.suffer(after, false)
+		w.open()
+		return
+	}
+	w.open()
+	require.ErrorIs(w.t, w.seal(w.client(1)), errReserve)
+	w.advance(reserveRetry)
+	require.NoError(w.t, w.seal(w.client(1)))
 }
 
 // faultyRun lets a step fail at work.

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -38,7 +39,8 @@ const (
 	stepTruncate        step = "cut off what failed"
 	stepIdentity        step = "write identity"
 	stepCursor          step = "write cursor"
-	stepTail            step = "write accepted tail anew"
+	stepTail            step = "write the last frame again"
+	stepReserve         step = "set the reserve aside"
 	stepIDs             step = "write ids"
 	stepRemove          step = "remove segment"
 	stepSyncRemoved     step = "sync directory of a removed segment"
@@ -66,7 +68,8 @@ var failures = map[step][]failure{
 	stepTruncate:        {nothing, persisted},
 	stepIdentity:        {nothing, persisted},
 	stepCursor:          {nothing, persisted},
-	stepTail:            {nothing, persisted},
+	stepTail:            {nothing, short, persisted},
+	stepReserve:         {nothing, persisted},
 	stepIDs:             {nothing, persisted},
 	stepRemove:          {nothing, persisted},
 	stepSyncRemoved:     {nothing, persisted},
@@ -112,6 +115,7 @@ type faultDisk struct {
 	stable  map[string]*inode
 	changed step // the newest change of the directory that is not synced
 	decide  func(step) (failure, bool)
+	full    bool           // faults say that the disk is full
 	dead    bool           // nothing works any more: the process is gone
 	hold    chan struct{}  // while set, the next write of a group waits for it to be closed
 	seen    map[step]int   // how often each step was asked for
@@ -196,6 +200,9 @@ func (d *faultDisk) ask(s step) (f failure, err error) {
 		return persisted, nil
 	}
 	d.fired[string(s)+": "+string(f)]++
+	if d.full {
+		return f, syscall.ENOSPC
+	}
 	return f, errFault
 }
 
@@ -235,10 +242,8 @@ func (d *faultDisk) writeFile(path string, data []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	name := filepath.Base(path)
-	s := stepTail
+	s := stepIdentity
 	switch {
-	case name == identityFile:
-		s = stepIdentity
 	case name == cursorFile:
 		s = stepCursor
 	case strings.HasSuffix(name, idSuffix):
@@ -255,6 +260,59 @@ func (d *faultDisk) writeFile(path string, data []byte) error {
 	}
 	if err == nil {
 		d.stable = maps.Clone(d.live)
+	}
+	return err
+}
+
+func (d *faultDisk) rewrite(path string, offset int64, data []byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f, err := d.ask(stepTail)
+	if f == nothing {
+		return err
+	}
+	n := d.live[filepath.Base(path)]
+	if n == nil { // a test put the file there
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		n = &inode{live: content, stable: bytes.Clone(content)}
+		d.live[filepath.Base(path)] = n
+	}
+	length := map[failure]int{short: len(data) / 2, persisted: len(data)}[f]
+	n.rewrite(int(offset), data[:length])
+	if f == persisted {
+		n.live = n.live[:int(offset)+len(data)]
+		n.sync()
+		d.stable = maps.Clone(d.live)
+	}
+	return errors.Join(err, replaceFile(path, n.live))
+}
+
+// rewrite puts data over what is there: those pages are dirty again, whatever
+// an earlier sync has made of them.
+func (n *inode) rewrite(offset int, data []byte) {
+	n.live = slices.Concat(n.live[:offset], data, n.live[min(offset+len(data), len(n.live)):])
+	var holes [][2]int
+	for _, hole := range n.holes {
+		if before := [2]int{hole[0], min(hole[1], offset)}; before[0] < before[1] {
+			holes = append(holes, before)
+		}
+		if after := [2]int{max(hole[0], offset+len(data)), hole[1]}; after[0] < after[1] {
+			holes = append(holes, after)
+		}
+	}
+	n.holes = holes
+}
+
+func (d *faultDisk) allocate(path string, size int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f, err := d.ask(stepReserve)
+	if f == persisted {
+		d.live[filepath.Base(path)] = &inode{}
+		return errors.Join(err, os.WriteFile(path, nil, 0o600), os.Truncate(path, size))
 	}
 	return err
 }

@@ -142,6 +142,7 @@ type Journal struct {
 	previous Previous
 	torn     int64
 
+	reserve    reserve
 	ids        *idStore
 	identifier *Identifier
 
@@ -210,6 +211,7 @@ func open(options Options, d disk) (*Journal, error) {
 		options: options, disk: d, lock: lock,
 		done: make(chan struct{}), wake: make(chan struct{}, 1), grown: make(chan struct{}),
 	}
+	j.reserve.journal = j
 	if err := j.start(); err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}
@@ -259,7 +261,11 @@ func (j *Journal) begin(id identity, cursor uint64) error {
 	j.delivered = cursor
 	j.writer = writer{journal: j, state: r.state, next: j.durable + 1, group: map[ID]struct{}{}}
 	j.reader = newReader(j, cursor, r.next)
-	return j.writer.openSegment()
+	j.reserve.find()
+	if err := j.reserve.ensure(); err != nil {
+		j.options.Observe.Failed(err) // intake waits for it; what is here can be delivered
+	}
+	return j.reserve.use(j.writer.openSegment)
 }
 
 func previousLife(s *state) Previous {

@@ -302,7 +302,8 @@ func (j *Journal) PersistCursor() error {
 	r.persistedAt = time.Now()
 	if r.delivered > r.persisted {
 		path := filepath.Join(j.options.Directory, cursorFile)
-		if err := j.disk.writeFile(path, []byte(formatCursor(r.delivered))); err != nil {
+		write := func() error { return j.disk.writeFile(path, []byte(formatCursor(r.delivered))) }
+		if err := j.reserve.use(write); err != nil {
 			return fmt.Errorf("write cursor: %w", err)
 		}
 		r.persisted = r.delivered
@@ -319,7 +320,7 @@ func (j *Journal) removePassed(cursor uint64) error {
 		if !found {
 			return nil
 		}
-		if err := j.ids.covers(last); err != nil {
+		if err := j.reserve.use(func() error { return j.ids.covers(last) }); err != nil {
 			return err
 		}
 		if err := j.removeSegment(first); err != nil {

@@ -29,7 +29,7 @@ type recovery struct {
 	state    *state
 	backlog  backlog
 	next     place  // of the first undelivered frame
-	tail     []byte // the last segment, whole
+	newest   []byte // the last frame of the last segment, as it stands there
 	torn     int64  // bytes behind the accepted end of the last segment
 }
 
@@ -196,7 +196,7 @@ func (j *Journal) recoverSegment(r *recovery, births []birth, i int, cursor uint
 	}
 	scan := segmentScan{recovery: r, path: path, data: data, cursor: cursor, ids: j.ids, newest: i == len(births)-1}
 	if scan.newest {
-		r.state, r.tail = b.state, data
+		r.state = b.state
 		return scan.run(b)
 	}
 	accepted := births[i+1].before.length
@@ -242,6 +242,7 @@ func (s *segmentScan) run(b birth) error {
 		if err != nil {
 			return &CorruptError{File: s.path, Offset: int64(offset), Err: err}
 		}
+		r.newest = s.data[offset : offset+f.size()]
 		offset += f.size()
 		seg.last, seg.length = number, int64(offset)
 	}
@@ -292,14 +293,15 @@ func (s *segmentScan) accept(f frame, at place) error {
 // The process that wrote the last frame may have died before its sync, or
 // because of it: after a failed one the page cache still shows what the disk
 // does not have, and the next sync is a success. So what was read is written
-// again, as another file. All frames before the last were durable, and so is
-// the last if it was delivered.
+// again: over itself, which needs no room on a disk that is full. All frames
+// before the last were durable, and so is the last if it was delivered.
 func (j *Journal) secureTail(r *recovery, cursor uint64) error {
 	if r.lastNumber() <= cursor {
 		return nil
 	}
 	newest := r.segments[len(r.segments)-1]
-	if err := j.disk.writeFile(j.segmentPath(newest.first), r.tail[:newest.length]); err != nil {
+	offset := newest.length - int64(len(r.newest))
+	if err := j.disk.rewrite(j.segmentPath(newest.first), offset, r.newest); err != nil {
 		return fmt.Errorf("secure the tail of the journal: %w", err)
 	}
 	return nil

@@ -25,7 +25,9 @@ func (w *world) files() journalFiles {
 	w.kill()
 	files := journalFiles{}
 	for name := range w.disk.live {
-		files[name] = w.read(name)
+		if name != reserveFile { // large, and nothing in it
+			files[name] = w.read(name)
+		}
 	}
 	return files
 }

@@ -58,7 +58,7 @@ func (w *writer) commit(group []*Request) {
 	err := w.refusal(group[0].Kind)
 	if err == nil {
 		if group, err = w.sift(group); err == nil && len(group) > 0 {
-			err = w.writeGroup(group)
+			err = w.seal(group)
 		}
 		if err != nil {
 			w.journal.options.Observe.Failed(err)
@@ -87,7 +87,7 @@ func (w *writer) sift(group []*Request) ([]*Request, error) {
 	if group[0].Kind != Client {
 		return group, nil
 	}
-	if err := w.journal.ids.room(); err != nil {
+	if err := errors.Join(w.journal.ids.room(), w.journal.reserve.ensure()); err != nil {
 		return group, fmt.Errorf("%w: %w", ErrWrite, err)
 	}
 	clear(w.group)
@@ -147,6 +147,15 @@ func (w *writer) joins(request *Request) bool {
 		}
 	}
 	return true
+}
+
+// seal writes the group; the log's own records find room on a full disk.
+func (w *writer) seal(group []*Request) error {
+	write := func() error { return w.writeGroup(group) }
+	if group[0].Kind == Client {
+		return write()
+	}
+	return w.journal.reserve.use(write)
 }
 
 func (w *writer) writeGroup(group []*Request) error {
@@ -319,7 +328,7 @@ func (w *writer) checkpointIfDue() {
 	}
 	w.checkpointedAt = time.Now()
 	w.checkpointDue = false
-	if err := w.writeCheckpoint(); err != nil {
+	if err := w.journal.reserve.use(w.writeCheckpoint); err != nil {
 		w.journal.options.Observe.Failed(err)
 		return
 	}

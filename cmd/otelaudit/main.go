@@ -26,6 +26,7 @@ var version = ""
 
 const usage = `Usage:
   otelaudit verify [--json] [--key FILE]... [--checkpoint FILE]... DIRECTORY|FILE...
+  otelaudit journal check [--json] DIRECTORY
   otelaudit version
   otelaudit help
 
@@ -36,6 +37,9 @@ verify reads every file below DIRECTORY whose name ends in .jsonl.
   --checkpoint FILE  a checkpoint held from outside the store; what it covers
                      must be there
   --json             print the report as JSON
+
+journal check reads the journal directory of an audit processor, changes nothing,
+and says what is in it, or where it is damaged.
 
 What a run has proven is remembered below $XDG_CONFIG_HOME/otelaudit/known
 (~/.config/otelaudit/known); a later run that finds less says so. After records
@@ -58,6 +62,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	switch command {
 	case "verify":
 		return runVerify(args[1:], stdout, stderr)
+	case "journal":
+		return runJournal(args[1:], stdout, stderr)
 	case "version", "--version":
 		return write(stdout, "otelaudit "+buildVersion()+"\n")
 	case "help", "--help", "-h":

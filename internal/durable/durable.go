@@ -153,6 +153,23 @@ func LockDirectory(directory string) (*Lock, error) {
 	return &Lock{file: f}, nil
 }
 
+// IsLocked says whether somebody holds directory, without taking it.
+func IsLocked(directory string) (locked bool, err error) {
+	f, err := os.Open(filepath.Join(directory, "lock"))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at the lock: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return true, nil
+	}
+	return false, err
+}
+
 // Unlock frees the directory. The lock file stays.
 func (l *Lock) Unlock() error {
 	if err := l.file.Close(); err != nil {

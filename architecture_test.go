@@ -183,7 +183,7 @@ func TestArchitectureRulesCatch(t *testing.T) {
 		"audit/ knows no file, network or clock":              {"audit", `package p; import "time"; var now = time.Now`},
 		"audit/chain works on opaque digests":                 {"audit/chain", `package p; import _ "go.opentelemetry.io/collector/pdata/plog"`},
 		"internal/journal is a journal, not a collector part": {"internal/journal", `package p; import _ "go.opentelemetry.io/collector/pdata/plog"`},
-		"the command is thin":                                 {"cmd/otelaudit", `package p; import _ "github.com/otelaudit/otelaudit/internal/journal"`},
+		"the command is thin":                                 {"cmd/otelaudit", `package p; import _ "github.com/otelaudit/otelaudit/internal/receipt"`},
 		"testbed is black box":                                {"testbed", `package p; import _ "github.com/otelaudit/otelaudit/internal/journal"`},
 		"packages say what they are for":                      {"internal/utils", `package utils`},
 		"nothing registers itself":                            {"auditexporter", `package p; func init() {}`},

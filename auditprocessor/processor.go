@@ -41,6 +41,8 @@ type auditProcessor struct {
 	stop      context.CancelFunc // ends the heartbeat; nil where nothing runs
 	running   sync.WaitGroup
 
+	failures occasional   // lines about failures of the journal
+	taken    occasional   // lines about ids that came with other content
 	conflict atomic.Bool  // a sink reported receipt.ErrConflict for what is being delivered
 	created  time.Time    // with the monotonic clock, which nobody sets back
 	sealedAt atomic.Int64 // when the newest record was sealed, nanoseconds since created
@@ -101,7 +103,9 @@ func (p *auditProcessor) journalOptions(key ed25519.PrivateKey) journal.Options 
 			},
 			Failed: func(err error) {
 				p.telemetry.ProcessorAuditJournalFailures.Add(context.Background(), 1)
-				p.logger.Error("journal: nothing is lost, callers were told to retry", zap.Error(err))
+				if more, due := p.failures.due(time.Now()); due {
+					p.logger.Error("journal: nothing is lost, callers were told to retry", zap.Int("since_the_last_line", more), zap.Error(err))
+				}
 			},
 		},
 	}

@@ -116,7 +116,9 @@ func (p *auditProcessor) sealError(ctx context.Context, err error, filled *recei
 	switch {
 	case receipt.IsIDTaken(err):
 		p.refused(ctx, "id_taken", records)
-		p.logger.Warn("a record id came again with other content: the request was refused", zap.Error(err))
+		if more, due := p.taken.due(time.Now()); due {
+			p.logger.Warn("a record id came again with other content: the request was refused", zap.Int("since_the_last_line", more), zap.Error(err))
+		}
 		return errors.Join(err, filled.Fill(refusedResults(verdicts)))
 	case receipt.IsRefused(err):
 		p.refused(ctx, "invalid", records)

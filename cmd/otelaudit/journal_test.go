@@ -33,7 +33,7 @@ func TestJournalCheck(t *testing.T) {
 
 	out := otelaudit("journal", "check", directory)
 	assert.Equal(t, exitSound, out.code, out.stderr)
-	assert.Contains(t, out.stdout, "undelivered:  2 records of clients, 2 bytes")
+	assert.Contains(t, out.stdout, "undelivered:  2 records of clients, 3 bytes")
 	var report journal.CheckReport
 	out = otelaudit("journal", "check", "--json", directory)
 	require.NoError(t, json.Unmarshal([]byte(out.stdout), &report))

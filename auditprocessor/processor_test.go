@@ -182,11 +182,11 @@ func testConfig(t *testing.T, directory string) *Config {
 	return config
 }
 
-func startProcessor(t *testing.T, config *Config, next consumer.Logs) *auditProcessor {
+func startProcessor(t testing.TB, config *Config, next consumer.Logs) *auditProcessor {
 	t.Helper()
 	p, err := newProcessor(processortest.NewNopSettings(metadata.Type), config, next)
 	require.NoError(t, err)
-	require.NoError(t, p.Start(t.Context(), componenttest.NewNopHost()))
+	require.NoError(t, p.Start(context.Background(), componenttest.NewNopHost()))
 	return p
 }
 
@@ -382,7 +382,7 @@ func TestHeartbeatWhenTheClockIsSetBack(t *testing.T) {
 	p, err := newProcessor(processortest.NewNopSettings(metadata.Type), config, sink)
 	require.NoError(t, err)
 	p.now = func() time.Time { return time.Now().Add(time.Hour) } // what sealed was ahead of what is measured
-	require.NoError(t, p.Start(t.Context(), componenttest.NewNopHost()))
+	require.NoError(t, p.Start(context.Background(), componenttest.NewNopHost()))
 	sink.waitFor(t, func() bool { return len(sink.records) >= 2 })
 	require.NoError(t, p.Shutdown(t.Context()))
 	require.Equal(t, audit.EventOriginHeartbeat, sink.records[1].event)

@@ -81,11 +81,11 @@ func ParseEntry(text []byte) (Entry, error) {
 	return e, nil
 }
 
-// check says whether r can be asked.
+// check says whether r can be.
 func (r *Request) check() error {
 	switch {
-	case r.Action != Replay && r.Action != Drop:
-		return fmt.Errorf("action %q is neither %s nor %s", r.Action, Replay, Drop)
+	case r.Action != Replay && r.Action != Drop && r.Action != Unreadable:
+		return fmt.Errorf("action %q is none", r.Action)
 	case r.Action == Drop && strings.TrimSpace(r.Reason) == "":
 		return errors.New("a record is dropped only with a reason")
 	}

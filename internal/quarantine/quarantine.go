@@ -25,7 +25,7 @@
 //
 //	{"at":"…","action":"replay","reason":"…"}
 //
-// with the action `replay` or `drop`.
+// with the action `replay` or `drop`, a failure also with `unreadable`.
 //
 // A record is as secret here as in its sink, in plain text: directories have
 // mode 0700, files 0600. Whoever leaves requests must be the user who runs the
@@ -35,9 +35,11 @@ package quarantine
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -193,7 +195,7 @@ func Read(directory string, c Coordinate) (Entry, error) {
 
 // List returns the coordinates of the records in quarantine, sorted by the
 // start of their life and then by index.
-func List(directory string) ([]Coordinate, error) { return list(directory, records) }
+func List(directory string) ([]Coordinate, error) { return list(directory, records, math.MaxInt) }
 
 // Has says whether the record of the given coordinate is in quarantine.
 func Has(directory string, c Coordinate) (bool, error) {
@@ -244,10 +246,10 @@ func file(directory, folder string, c Coordinate) (string, error) {
 	return filepath.Join(directory, folder, name), nil
 }
 
-// list returns the coordinates that the files of a folder are named after; a
-// folder that is missing has none. Files of other names are not ours: what a
-// crash left of a file that was never there.
-func list(directory, folder string) ([]Coordinate, error) {
+// list returns coordinates that the files of a folder are named after, at most
+// so many, sorted; a folder that is missing has none. Files of other names are
+// not ours: what a crash left of a file that was never there.
+func list(directory, folder string, most int) (found []Coordinate, err error) {
 	f, err := os.Open(filepath.Join(directory, folder))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -255,18 +257,30 @@ func list(directory, folder string) ([]Coordinate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("quarantine: %w", err)
 	}
-	names, err := f.Readdirnames(-1)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return nil, fmt.Errorf("quarantine: %w", err)
-	}
-	slices.Sort(names)
-	var found []Coordinate
-	for _, name := range names {
-		if c, ok := parseName(name); ok {
-			found = append(found, c)
+	defer func() { err = errors.Join(err, f.Close()) }()
+	for len(found) < most {
+		names, err := f.Readdirnames(min(most, 1024))
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("quarantine: %w", err)
+		}
+		for _, name := range names {
+			if c, ok := parseName(name); ok {
+				found = append(found, c)
+			}
 		}
 	}
-	return found, nil
+	slices.SortFunc(found, Coordinate.compare)
+	return found[:min(most, len(found))], nil
+}
+
+// compare orders by the start of the life, then by index.
+func (c Coordinate) compare(other Coordinate) int {
+	life := func(origin string) string { return origin[strings.LastIndexByte(origin, '/')+1:] }
+	return cmp.Or(strings.Compare(life(c.Origin), life(other.Origin)), cmp.Compare(c.Index, other.Index),
+		strings.Compare(c.Origin, other.Origin))
 }
 
 func readFile(path string) (text []byte, err error) {
@@ -290,6 +304,8 @@ type Action string
 const (
 	Replay Action = "replay" // store it in its sink after all
 	Drop   Action = "drop"   // give it up
+	// Unreadable is the action of a failure whose request could not be read.
+	Unreadable Action = "unreadable"
 )
 
 // Request is what an operator asks for one record, or why that failed.
@@ -302,6 +318,9 @@ type Request struct {
 // Ask leaves a request for the exporter, in place of an earlier one. The error
 // wraps os.ErrNotExist if the record is not in quarantine.
 func Ask(directory string, c Coordinate, r Request) error {
+	if r.Action != Replay && r.Action != Drop {
+		return fmt.Errorf("action %q is neither %s nor %s", r.Action, Replay, Drop)
+	}
 	if err := r.check(); err != nil {
 		return err
 	}
@@ -315,9 +334,11 @@ func Ask(directory string, c Coordinate, r Request) error {
 	return write(directory, requests, c, r)
 }
 
-// Requests returns the coordinates of the records that something is asked for,
-// in the order of List. It costs one small directory.
-func Requests(directory string) ([]Coordinate, error) { return list(directory, requests) }
+// Requests returns the coordinates of records that something is asked for, at
+// most so many of them. It costs the reading of one small directory.
+func Requests(directory string, most int) ([]Coordinate, error) {
+	return list(directory, requests, most)
+}
 
 // ReadRequest returns what is asked for a record. The error wraps
 // os.ErrNotExist if nothing is.

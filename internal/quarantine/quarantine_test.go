@@ -220,9 +220,29 @@ func TestRequests(t *testing.T) {
 
 func assertRequests(t *testing.T, directory string, want ...Coordinate) {
 	t.Helper()
-	found, err := Requests(directory)
+	found, err := Requests(directory, 10)
 	require.NoError(t, err)
-	assert.Equal(t, want, found)
+	assert.Equal(t, append([]Coordinate{}, want...), append([]Coordinate{}, found...))
+}
+
+// However much is asked for at once, it is done piece by piece.
+func TestRequestsAreBounded(t *testing.T) {
+	directory := t.TempDir()
+	for i := range uint64(5) {
+		require.NoError(t, Put(directory, entry(i, event)))
+		require.NoError(t, Ask(directory, Coordinate{testOrigin, i}, Request{Action: Replay, At: time.Unix(1, 0)}))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(directory, requests, "x.json.tmp"), nil, 0o600))
+	for left := 5; left > 0; {
+		found, err := Requests(directory, 2)
+		require.NoError(t, err)
+		require.Len(t, found, min(2, left))
+		for _, c := range found {
+			require.NoError(t, Remove(directory, c))
+			left--
+		}
+	}
+	assertRequests(t, directory)
 }
 
 func TestReadRefusesWhatStandsUnderAnotherName(t *testing.T) {

@@ -27,6 +27,10 @@ const (
 	LineStub                       // {"chain":{…},"digest":"<hex>","gone":"quarantined"}
 )
 
+// MaxLine is the longest stored line in bytes, without its newline, that a
+// verifier must read. No sink stores a longer one.
+const MaxLine = 32 << 20
+
 // GoneQuarantined is the only value of a stub's member `gone`.
 const GoneQuarantined = "quarantined"
 

@@ -30,7 +30,8 @@ func loadConfig(t *testing.T, name string) (*Config, error) {
 func TestDefaults(t *testing.T) {
 	config, err := loadConfig(t, "audit")
 	require.NoError(t, err)
-	assert.Equal(t, FileConfig{Directory: "./data/audit", MaxFileBytes: 128 << 20}, *config.File.Get())
+	assert.Equal(t, FileConfig{Directory: "./data/audit", MaxFileBytes: 128 << 20, MaxLineBytes: 16 << 20}, *config.File.Get())
+	assert.Equal(t, "data/audit.quarantine", config.quarantineDirectory())
 	assert.True(t, config.Required)
 	assert.False(t, config.Retry.Enabled)
 	assert.False(t, config.Queue.HasValue())
@@ -40,7 +41,8 @@ func TestDefaults(t *testing.T) {
 func TestAllKeys(t *testing.T) {
 	config, err := loadConfig(t, "audit/all")
 	require.NoError(t, err)
-	assert.Equal(t, FileConfig{Directory: "./data/audit", MaxFileBytes: 1 << 20}, *config.File.Get())
+	assert.Equal(t, FileConfig{Directory: "./data/audit", MaxFileBytes: 1 << 20, MaxLineBytes: 1 << 19}, *config.File.Get())
+	assert.Equal(t, "./data/quarantine", config.quarantineDirectory())
 	assert.False(t, config.Required)
 	assert.Equal(t, 20*time.Second, config.Timeout.Timeout)
 	assert.True(t, config.Retry.Enabled)
@@ -64,6 +66,11 @@ func TestInvalid(t *testing.T) {
 		"audit/empty":               "no sink is configured: set `file::directory`",
 		"audit/empty_file":          "file: `directory` must not be empty",
 		"audit/small_files":         "file: `max_file_bytes` must be from 4096 to 1099511627776, found 100",
+		"audit/small_lines":         "file: `max_line_bytes` must be from 4096 to 33554432, found 4095",
+		"audit/large_lines":         "file: `max_line_bytes` must be from 4096 to 33554432, found 33554433",
+		"audit/quarantine_in_store": "`quarantine::directory` must not be in `file::directory`",
+		"audit/quarantine_is_store": "`quarantine::directory` must not be in `file::directory`",
+		"audit/store_is_here":       "`quarantine::directory` must not be in `file::directory`",
 		"audit/eager_queue":         "`sending_queue::wait_for_result` must be true with `required: true`",
 		"audit/batch":               "`sending_queue::batch` must be absent with `required: true`",
 		"audit/queue_without_retry": "`retry_on_failure::enabled` must be true with a `sending_queue` that does not wait",

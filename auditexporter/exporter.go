@@ -11,10 +11,12 @@ import (
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/exporter"
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/otelaudit/otelaudit/auditexporter/internal/filesink"
 	"github.com/otelaudit/otelaudit/auditexporter/internal/metadata"
+	"github.com/otelaudit/otelaudit/internal/quarantine"
 	"github.com/otelaudit/otelaudit/internal/receipt"
 )
 
@@ -23,22 +25,25 @@ var errNotStarted = errors.New("audit exporter is not started")
 // auditExporter checks batches and hands them to its sink. Safe for concurrent
 // use between start and shutdown.
 type auditExporter struct {
+	id        component.ID
 	config    *Config
 	settings  component.TelemetrySettings
 	telemetry *metadata.TelemetryBuilder
 	health    health
 	batches   sync.Pool      // of *batch
 	sink      *filesink.Sink // nil before start
+	ward      *ward          // of what the sink refuses
 }
 
-func newExporter(config *Config, settings component.TelemetrySettings) (*auditExporter, error) {
-	telemetry, err := metadata.NewTelemetryBuilder(settings)
+func newExporter(config *Config, set exporter.Settings) (*auditExporter, error) {
+	telemetry, err := metadata.NewTelemetryBuilder(set.TelemetrySettings)
 	if err != nil {
 		return nil, fmt.Errorf("audit exporter telemetry: %w", err)
 	}
 	return &auditExporter{
+		id:        set.ID,
 		config:    config,
-		settings:  settings,
+		settings:  set.TelemetrySettings,
 		telemetry: telemetry,
 		batches:   sync.Pool{New: func() any { return &batch{} }},
 	}, nil
@@ -50,10 +55,15 @@ func (e *auditExporter) start(_ context.Context, host component.Host) error {
 	sink, err := filesink.Open(filesink.Config{
 		Directory:    file.Directory,
 		MaxFileBytes: file.MaxFileBytes,
+		MaxLineBytes: file.MaxLineBytes,
 		Logger:       e.settings.Logger,
 	})
 	if err != nil {
 		return err
+	}
+	e.ward, err = openWard(e.id, e.config.quarantineDirectory(), sink, e.settings.Logger, e.telemetry)
+	if err != nil {
+		return errors.Join(err, sink.Close())
 	}
 	e.sink = sink
 	return nil
@@ -64,10 +74,11 @@ func (e *auditExporter) shutdown(context.Context) error {
 	if e.sink == nil {
 		return nil
 	}
-	return e.sink.Close()
+	return errors.Join(e.sink.Close(), e.ward.close())
 }
 
-// consume returns nil once all of logs is durable in the sink. An error is
+// consume returns nil once all of logs is durable, in the sink or, where that
+// refuses a record for good, in quarantine. An error is
 // permanent only for records that were never sealed: sending them again could
 // not help. All else is worth another try, from the start.
 func (e *auditExporter) consume(ctx context.Context, logs plog.Logs) error {
@@ -93,19 +104,28 @@ func (e *auditExporter) consume(ctx context.Context, logs plog.Logs) error {
 }
 
 func (e *auditExporter) write(ctx context.Context, entries []filesink.Entry) error {
-	result, err := e.sink.Write(ctx, entries)
-	e.telemetry.ExporterAuditStoredRecords.Add(ctx, int64(result.Stored))
-	e.telemetry.ExporterAuditRepeatedLines.Add(ctx, int64(result.Repeated))
-	e.telemetry.ExporterAuditFileBytes.Add(ctx, result.Bytes)
-	if result.Sync > 0 {
-		e.telemetry.ExporterAuditSyncDuration.Record(ctx, result.Sync.Seconds())
-	}
+	refused := admission{ward: e.ward}
+	result, err := e.sink.Write(ctx, entries, refused.refuse)
+	count(ctx, e.telemetry, &result)
 	switch {
-	case errors.Is(err, filesink.ErrConflict):
+	case errors.Is(err, filesink.ErrConflict), errors.Is(err, quarantine.ErrConflict):
 		e.telemetry.ExporterAuditConflicts.Add(ctx, 1)
-		err = fmt.Errorf("%w: %w", receipt.ErrConflict, err)
+		return fmt.Errorf("%w: %w", receipt.ErrConflict, err)
 	case err != nil:
 		e.telemetry.ExporterAuditWriteFailures.Add(ctx, 1)
+		return err
 	}
-	return err
+	refused.tell(ctx)
+	e.ward.answer(ctx)
+	return nil
+}
+
+func count(ctx context.Context, telemetry *metadata.TelemetryBuilder, result *filesink.Result) {
+	telemetry.ExporterAuditStoredRecords.Add(ctx, int64(result.Stored))
+	telemetry.ExporterAuditQuarantinedRecords.Add(ctx, int64(result.Refused))
+	telemetry.ExporterAuditRepeatedLines.Add(ctx, int64(result.Repeated))
+	telemetry.ExporterAuditFileBytes.Add(ctx, result.Bytes)
+	if result.Sync > 0 {
+		telemetry.ExporterAuditSyncDuration.Record(ctx, result.Sync.Seconds())
+	}
 }

@@ -163,7 +163,7 @@ type fixture struct {
 func start(t testing.TB, directory string) *fixture {
 	t.Helper()
 	config := createDefaultConfig().(*Config)
-	config.File = configoptional.Some(FileConfig{Directory: directory, MaxFileBytes: defaultFileBytes})
+	config.File = configoptional.Some(FileConfig{Directory: directory, MaxFileBytes: defaultFileBytes, MaxLineBytes: minLineBytes})
 	telemetry := componenttest.NewTelemetry()
 	set := exportertest.NewNopSettings(metadata.Type)
 	set.TelemetrySettings = telemetry.NewTelemetrySettings()
@@ -406,7 +406,7 @@ func TestConflict(t *testing.T) {
 func TestSecondExporterOnDirectory(t *testing.T) {
 	f := start(t, t.TempDir())
 	config := createDefaultConfig().(*Config)
-	config.File = configoptional.Some(FileConfig{Directory: f.directory, MaxFileBytes: defaultFileBytes})
+	config.File = configoptional.Some(FileConfig{Directory: f.directory, MaxFileBytes: defaultFileBytes, MaxLineBytes: minLineBytes})
 	e, err := NewFactory().CreateLogs(t.Context(), exportertest.NewNopSettings(metadata.Type), config)
 	require.NoError(t, err)
 	require.ErrorIs(t, e.Start(t.Context(), componenttest.NewNopHost()), durable.ErrLocked)

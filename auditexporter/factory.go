@@ -21,7 +21,7 @@ func NewFactory() exporter.Factory {
 
 func createLogs(ctx context.Context, set exporter.Settings, config component.Config) (exporter.Logs, error) {
 	c := config.(*Config)
-	e, err := newExporter(c, set.TelemetrySettings)
+	e, err := newExporter(c, set)
 	if err != nil {
 		return nil, err
 	}

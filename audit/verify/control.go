@@ -6,6 +6,7 @@ package verify
 import (
 	"crypto/ed25519"
 	"encoding/base64"
+	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -39,13 +40,23 @@ type coordinate struct {
 	index  uint64
 }
 
-// witness is where an audit.quarantine record was read. It counts only if a
-// signature covers it: hashes alone anyone can compute.
+// witness is an audit.quarantine record: where it was read, and what was done by
+// which sink. It counts only if a signature covers it: hashes alone anyone can
+// compute.
 type witness struct {
 	origin *origin
 	index  uint64
 	leaf   chain.Hash
+	action string
+	sink   string
 }
+
+// The actions of an audit.quarantine record.
+const (
+	actionQuarantine = "quarantine" // the sink refused the record
+	actionReplay     = "replay"     // the sink stored it after all
+	actionDrop       = "drop"       // it was given up
+)
 
 // readControl looks at a sound line of the stream `origin:`.
 func (v *Verifier) readControl(o *origin, f *fact, event []byte) {
@@ -68,12 +79,19 @@ func (v *Verifier) readControl(o *origin, f *fact, event []byte) {
 			o.stops = append(o.stops, c)
 		}
 	case audit.EventQuarantine:
-		index, ok := number(attributes, audit.AttributeQuarantineIndex)
-		if ok {
-			named := coordinate{text(attributes, audit.AttributeQuarantineOrigin), index}
-			v.quarantined(named, witness{o, f.index, f.hash})
-		}
+		v.readQuarantine(witness{origin: o, index: f.index, leaf: f.hash}, attributes)
 	}
+}
+
+// readQuarantine notes what a record says of the record that it names.
+func (v *Verifier) readQuarantine(w witness, attributes pcommon.Map) {
+	index, ok := number(attributes, audit.AttributeQuarantineIndex)
+	w.action = text(attributes, audit.AttributeQuarantineAction)
+	if !ok || w.action != actionQuarantine && w.action != actionReplay && w.action != actionDrop {
+		return
+	}
+	w.action, w.sink = strings.Clone(w.action), strings.Clone(text(attributes, audit.AttributeQuarantineSink))
+	v.quarantined(coordinate{text(attributes, audit.AttributeQuarantineOrigin), index}, w)
 }
 
 // readStart reads who came before; a start that names a predecessor must name

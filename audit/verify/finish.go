@@ -155,33 +155,73 @@ func (v *Verifier) stubsByOrigin() map[string][]uint64 {
 }
 
 func (v *Verifier) checkStub(h *history, o *origin, c coordinate) {
-	e := entry{
-		kind: Quarantined, origin: o.full, first: c.index, last: c.index, indexd: true, at: v.stubs[c],
-		detail: "refused for good by a sink; the record is in the quarantine directory",
-	}
+	e := entry{kind: Quarantined, origin: o.full, first: c.index, last: c.index, indexd: true, at: v.stubs[c]}
+	account := v.accountOf(h, c)
 	switch {
 	case c.index == 0:
 		e.kind, e.detail = Missing, "a stub stands in place of the start record, which no sink refuses"
-	case v.isExplained(h, c):
+	case account.explained:
+		e.detail = account.detail
 	case h.newest().closed:
-		e.kind, e.detail = Missing, "a stub stands here, but no sealed record says that it was quarantined"
+		e.kind, e.detail = Missing, account.detail
 	default:
 		h.open = true
-		e.detail = "a stub stands here; no sealed record says so yet"
+		e.detail = account.detail
 	}
 	v.found.add(e)
 }
 
-// isExplained says whether a record of the same log, below a signature, names
-// the stub at c.
-func (v *Verifier) isExplained(h *history, c coordinate) bool {
-	return slices.ContainsFunc(v.explained[c], func(w witness) bool {
-		if w.origin.name.Log() != h.name || w.index >= w.origin.proven {
-			return false
+// account is what the sealed records of a log say of a stub.
+type account struct {
+	explained bool
+	detail    string
+}
+
+// accountOf judges the audit.quarantine records that name c and stand below a
+// signature. A stub is explained by a sink that refused the record and has not
+// stored it since; which sink's store this is, nobody says.
+func (v *Verifier) accountOf(h *history, c coordinate) account {
+	refused, replayed, dropped := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, w := range v.explained[c] {
+		if !v.isSigned(h, &w) {
+			continue
 		}
-		_, leaf := w.origin.table.get(w.index)
-		return leaf == w.leaf
-	})
+		switch w.action {
+		case actionReplay:
+			replayed[w.sink] = true
+		case actionDrop:
+			dropped[w.sink] = true
+		}
+		refused[w.sink] = refused[w.sink] || w.action != actionReplay
+	}
+	explained, givenUp := false, false
+	for sink, did := range refused {
+		if did && !replayed[sink] {
+			explained = true
+			givenUp = givenUp || dropped[sink]
+		}
+	}
+	switch {
+	case givenUp:
+		return account{true, "refused for good by a sink, and given up by an operator since"}
+	case explained:
+		return account{true, "refused for good by a sink; the record is in the quarantine directory"}
+	case len(replayed) > 0:
+		return account{false, "a stub stands here, but a sealed record says that the whole record was stored beside it"}
+	case h.newest().closed:
+		return account{false, "a stub stands here, but no sealed record says that it was quarantined"}
+	default:
+		return account{false, "a stub stands here; no sealed record says so yet"}
+	}
+}
+
+// isSigned says whether w is a record of the same log, below a signature.
+func (v *Verifier) isSigned(h *history, w *witness) bool {
+	if w.origin.name.Log() != h.name || w.index >= w.origin.proven {
+		return false
+	}
+	_, leaf := w.origin.table.get(w.index)
+	return leaf == w.leaf
 }
 
 // checkTorn judges the last lines without newline: in the newest file of a

@@ -243,18 +243,34 @@ func (s *sealer) rotate() {
 
 // quarantine stores a stub in place of an event, and seals the reason if it is
 // to be explained.
-func (s *sealer) quarantine(explained bool) {
-	event := s.canonical("user.login", map[string]any{audit.AttributeActorID: "poison"})
-	link := s.seal(audit.StreamTenant+"acme", event, true)
+func (s *sealer) quarantine(explained bool) chain.Link {
+	link := s.seal(audit.StreamTenant+"acme", s.poison(), true)
 	if explained {
-		s.record(audit.StreamOrigin, audit.EventQuarantine, map[string]any{
-			audit.AttributeQuarantineOrigin: link.Origin,
-			audit.AttributeQuarantineIndex:  int64(link.Index),
-			audit.AttributeQuarantineDigest: link.Digest.String(),
-			audit.AttributeQuarantineSink:   "file",
-			audit.AttributeQuarantineReason: "refused",
-		})
+		s.did("quarantine", "audit/file", &link)
 	}
+	return link
+}
+
+// poison is the event that quarantine stores a stub of.
+func (s *sealer) poison() []byte {
+	return s.canonical("user.login", map[string]any{audit.AttributeActorID: "poison"})
+}
+
+// did seals what a sink or an operator did with the record of link.
+func (s *sealer) did(action, sink string, link *chain.Link) {
+	s.record(audit.StreamOrigin, audit.EventQuarantine, map[string]any{
+		audit.AttributeQuarantineAction: action,
+		audit.AttributeQuarantineOrigin: link.Origin,
+		audit.AttributeQuarantineIndex:  int64(link.Index),
+		audit.AttributeQuarantineDigest: link.Digest.String(),
+		audit.AttributeQuarantineSink:   sink,
+		audit.AttributeQuarantineReason: "refused",
+	})
+}
+
+// replay stores the whole record beside its stub.
+func (s *sealer) replay(link *chain.Link) {
+	s.line(audit.AppendEvent(nil, link, link.Hash(), s.poison()))
 }
 
 // standard is a log of two lives, the first with four files, closed by a stop:

@@ -4,6 +4,7 @@
 package verify_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otelaudit/otelaudit/audit"
+	"github.com/otelaudit/otelaudit/audit/chain"
 	"github.com/otelaudit/otelaudit/audit/verify"
 )
 
@@ -25,11 +27,8 @@ func stub(t *testing.T, s store, origin, index string) {
 
 // explain appends an audit.quarantine record as anyone can who writes to the
 // store: with sound hashes, and above every checkpoint.
-func (s *sealer) explain(origin string, index int64) {
-	s.record(audit.StreamOrigin, audit.EventQuarantine, map[string]any{
-		audit.AttributeQuarantineOrigin: origin,
-		audit.AttributeQuarantineIndex:  index,
-	})
+func (s *sealer) explain(origin string, index uint64) {
+	s.did("quarantine", "audit/file", &chain.Link{Origin: origin, Index: index})
 }
 
 // Whoever can write to the store must not erase a record below the checkpoint
@@ -106,4 +105,66 @@ func TestForgedLifeExcusesNothing(t *testing.T) {
 	report := check(t, append(store{forged}, first...), options)
 	require.Equal(t, 1, report.ExitCode(), describe(report))
 	assert.Contains(t, kinds(report), verify.Missing, describe(report))
+}
+
+// What the sealed records say of a stub, in a log that is closed and in one
+// that is not.
+func TestAccountsOfAStub(t *testing.T) {
+	type did struct{ action, sink string }
+	cases := map[string]struct {
+		did          []did
+		whole        bool // the full line stands beside the stub
+		open, closed int  // exit code
+		kind         verify.Kind
+		detail       string
+	}{
+		"nobody":               {nil, false, 4, 1, verify.Missing, "no sealed record says that it was quarantined"},
+		"unknown action":       {[]did{{"burn", "a"}, {"", "a"}}, false, 4, 1, verify.Missing, "no sealed record"},
+		"quarantined":          {[]did{{"quarantine", "a"}}, false, 4, 0, verify.Quarantined, "in the quarantine directory"},
+		"twice":                {[]did{{"quarantine", "a"}, {"quarantine", "a"}}, false, 4, 0, verify.Quarantined, "in the quarantine directory"},
+		"dropped":              {[]did{{"quarantine", "a"}, {"drop", "a"}}, false, 4, 0, verify.Quarantined, "given up by an operator"},
+		"drop alone":           {[]did{{"drop", "a"}}, false, 4, 0, verify.Quarantined, "given up by an operator"},
+		"replayed":             {[]did{{"quarantine", "a"}, {"replay", "a"}}, true, 4, 0, "", ""},
+		"replayed, not sealed": {[]did{{"quarantine", "a"}}, true, 4, 0, "", ""},
+		"replayed and gone":    {[]did{{"quarantine", "a"}, {"replay", "a"}}, false, 4, 1, verify.Missing, "the whole record was stored beside it"},
+		"replay alone":         {[]did{{"replay", "a"}}, false, 4, 1, verify.Missing, "the whole record was stored beside it"},
+		"replayed elsewhere":   {[]did{{"quarantine", "a"}, {"quarantine", "b"}, {"replay", "a"}}, false, 4, 0, verify.Quarantined, "in the quarantine directory"},
+	}
+	for name, c := range cases {
+		for _, closed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, closed=%v", name, closed), func(t *testing.T) {
+				s := newSealer(t, testKey("a"))
+				s.start()
+				link := s.quarantine(false)
+				for _, did := range c.did {
+					s.did(did.action, did.sink, &link)
+				}
+				if c.whole {
+					s.replay(&link)
+				}
+				kind, code := c.kind, c.open
+				if closed {
+					s.stop()
+					code = c.closed
+				} else {
+					s.checkpoint()
+					if kind == verify.Missing {
+						kind = verify.Quarantined
+					}
+				}
+				report := check(t, s.files, givenKey(s.key))
+				assert.Equal(t, code, report.ExitCode(), describe(report))
+				about := slices.DeleteFunc(slices.Clone(report.Findings), func(f verify.Finding) bool { return f.Index != "1" })
+				if c.kind == "" {
+					assert.Empty(t, about)
+					return
+				}
+				require.Len(t, about, 1, describe(report))
+				assert.Equal(t, kind, about[0].Kind)
+				if closed {
+					assert.Contains(t, about[0].Detail, c.detail)
+				}
+			})
+		}
+	}
 }

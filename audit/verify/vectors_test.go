@@ -113,6 +113,29 @@ func quarantinedCase(t *testing.T) (*sealer, store) {
 	return s, s.files
 }
 
+// replayedCase is a record that was stored after all; with whole false it is
+// gone again.
+func replayedCase(t *testing.T, whole bool) (*sealer, store) {
+	s := newSealer(t, testKey("vectors"))
+	s.start()
+	link := s.quarantine(true)
+	if whole {
+		s.replay(&link)
+	}
+	s.did("replay", "audit/file", &link)
+	s.stop()
+	return s, s.files
+}
+
+func droppedCase(t *testing.T) (*sealer, store) {
+	s := newSealer(t, testKey("vectors"))
+	s.start()
+	link := s.quarantine(true)
+	s.did("drop", "audit/file", &link)
+	s.stop()
+	return s, s.files
+}
+
 func writeStoreVector(t *testing.T, name, about string, sealed *sealer, files store, covered bool) {
 	folder := filepath.Join(storeVectors, name)
 	require.NoError(t, os.RemoveAll(folder))
@@ -160,6 +183,12 @@ func writeStoreVectors(t *testing.T) {
 	writeStoreVector(t, "forked", "a copied journal was started: two lives follow one", s, files, false)
 	s, files = quarantinedCase(t)
 	writeStoreVector(t, "quarantined", "a stub and the sealed record that explains it", s, files, false)
+	s, files = droppedCase(t)
+	writeStoreVector(t, "dropped", "a stub whose record an operator gave up", s, files, false)
+	s, files = replayedCase(t, true)
+	writeStoreVector(t, "replayed", "a stub, the whole record beside it, and the sealed record of that", s, files, false)
+	s, files = replayedCase(t, false)
+	writeStoreVector(t, "replayed-gone", "a stub and the sealed record that the whole one was stored, which is not there", s, files, false)
 }
 
 // readStore reads the files below a folder as a store, names relative to it.

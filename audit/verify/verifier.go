@@ -201,7 +201,7 @@ func (v *Verifier) reordered(o *origin, index uint64, at place) {
 	})
 }
 
-// quarantined notes that a record says why a stub is one.
+// quarantined notes that a record says what was done with the record at c.
 func (v *Verifier) quarantined(c coordinate, by witness) {
 	if !slices.Contains(v.explained[c], by) {
 		v.explained[c] = append(v.explained[c], by)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/verify"
 )
 
@@ -274,7 +275,7 @@ func TestFilesWithoutBytesAreNotOpened(t *testing.T) {
 func TestLongLines(t *testing.T) {
 	fresh(t)
 	directory := copyStore(t, "sound")
-	for size, says := range map[int]string{readBuffer + 10: "malformed line", maxLine + 1: "too long to be read"} {
+	for size, says := range map[int]string{readBuffer + 10: "malformed line", audit.MaxLine + 1: "too long to be read"} {
 		text := append(bytes.Repeat([]byte("x"), size), '\n')
 		require.NoError(t, os.WriteFile(filepath.Join(directory, "a.jsonl"), text, 0o600))
 		out := otelaudit("verify", "--key", pub("sound"), directory)

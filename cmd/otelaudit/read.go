@@ -13,13 +13,11 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/verify"
 )
 
-const (
-	maxLine    = 32 << 20
-	readBuffer = 1 << 20
-)
+const readBuffer = 1 << 20
 
 // source is one file to read.
 type source struct {
@@ -116,8 +114,8 @@ func readLines(v *verify.Verifier, path string, bar *progress) (err error) {
 }
 
 // nextLine returns the next line without its newline, nil if it is longer than
-// maxLine, and its size with the newline: 0 at the end of the file. The line is
-// valid until the next call.
+// audit.MaxLine, and its size with the newline: 0 at the end of the file. The
+// line is valid until the next call.
 func nextLine(reader *bufio.Reader, long *[]byte) (line []byte, size int64, ended bool, err error) {
 	*long = (*long)[:0]
 	for {
@@ -127,11 +125,11 @@ func nextLine(reader *bufio.Reader, long *[]byte) (line []byte, size int64, ende
 		switch {
 		case ended && size == int64(len(part)):
 			return part[:len(part)-1], size, true, nil
-		case size <= maxLine+1:
+		case size <= audit.MaxLine+1:
 			*long = append(*long, part...)
 		}
 		switch {
-		case ended && size > maxLine+1:
+		case ended && size > audit.MaxLine+1:
 			return nil, size, true, nil
 		case ended:
 			return (*long)[:len(*long)-1], size, true, nil

@@ -20,7 +20,7 @@ func BenchmarkWrite(b *testing.B) {
 	b.ResetTimer()
 	var written int64
 	for _, batch := range batches {
-		result, err := s.Write(b.Context(), batch)
+		result, err := s.Write(b.Context(), batch, noRefusal)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -224,7 +224,7 @@ func deliver(t *testing.T, s *Sink, batches [][]Entry, acknowledge func([]Entry)
 	t.Helper()
 	for _, batch := range batches {
 		for attempt := 0; ; attempt++ {
-			_, err := s.Write(t.Context(), batch)
+			_, err := s.Write(t.Context(), batch, noRefusal)
 			if err == nil {
 				break
 			}
@@ -385,7 +385,7 @@ func TestFailedSyncIsCutOff(t *testing.T) {
 	first, second := m.record(), m.record()
 	write(t, s, first)
 	files.at, files.fault = files.count+2, failed // its write works
-	_, err := s.Write(t.Context(), []Entry{second})
+	_, err := s.Write(t.Context(), []Entry{second}, noRefusal)
 	require.ErrorIs(t, err, errFault)
 	require.Equal(t, "truncate", files.ops[len(files.ops)-2])
 	check(t, directory, []Entry{first})
@@ -410,7 +410,7 @@ func TestCutLoadGoesOn(t *testing.T) {
 	for attempt := 0; ; attempt++ {
 		require.Less(t, attempt, 10)
 		ctx := cutAt(t, files, "read")
-		result, err := s.Write(ctx, all[:6])
+		result, err := s.Write(ctx, all[:6], noRefusal)
 		if err == nil {
 			require.Equal(t, 6, result.Repeated)
 			require.Positive(t, attempt)
@@ -504,10 +504,10 @@ func TestBrokenOriginIsNotForgotten(t *testing.T) {
 			files.at = files.count + 1
 		}
 	}
-	_, err := s.Write(t.Context(), []Entry{second})
+	_, err := s.Write(t.Context(), []Entry{second}, noRefusal)
 	require.ErrorIs(t, err, errFault)
 	elsewhere := other.record()
-	_, err = s.Write(t.Context(), []Entry{elsewhere})
+	_, err = s.Write(t.Context(), []Entry{elsewhere}, noRefusal)
 	require.ErrorIs(t, err, errFault)
 
 	cutFails = false

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/chain"
 )
 
@@ -45,8 +46,18 @@ type work struct {
 	marks []mark // one for each of lines
 	line  []byte
 	asked map[coordinate]int // position in the entries
-	known []bool             // by position: stored already, or earlier in the entries
+	known []known            // by position
 }
+
+// known is what is there of an entry already.
+type known uint8
+
+const (
+	absent  known = iota
+	stubbed       // only its stub is stored
+	whole         // it is stored
+	earlier       // it comes earlier in the entries
+)
 
 // keepMemory is the size in bytes up to which work is kept between Writes.
 const keepMemory = 16 << 20
@@ -61,6 +72,7 @@ func (w *work) release() {
 type mark struct {
 	at     coordinate
 	length int
+	stub   bool
 }
 
 func newOrigin(config *Config, name string) (*origin, error) {
@@ -311,46 +323,68 @@ func (o *origin) eachLine(first uint64, from, to int64, visit func(line []byte, 
 }
 
 // write stores those of entries that are not stored yet.
-func (o *origin) write(entries []Entry, w *work, result *Result) error {
-	if err := o.restore(); err != nil {
-		return err
-	}
+func (o *origin) write(entries []Entry, refuse Refuse, w *work, result *Result) error {
 	if err := o.ask(entries, w); err != nil {
 		return err
 	}
-	w.lines, w.marks = w.lines[:0], w.marks[:0]
 	for i := range entries {
-		if w.known[i] {
+		e := &entries[i]
+		switch w.known[i] {
+		case stubbed:
+			if err := refuse(e, "a stub is stored for it: it was refused before"); err != nil {
+				return fmt.Errorf("%s: quarantine: %w", e.coordinate(), err)
+			}
 			result.Repeated++
-			continue
-		}
-		if o.full(w) {
-			if err := o.rotate(w, result); err != nil {
+		case whole, earlier:
+			result.Repeated++
+		default:
+			if err := o.stage(e, refuse, w, result); err != nil {
 				return err
 			}
-		}
-		if err := w.stage(&entries[i]); err != nil {
-			return err
 		}
 	}
 	return o.flush(w, result)
 }
 
-// ask finds out which of entries are stored, or come earlier in entries.
+// replay stores e beside its stub.
+func (o *origin) replay(e *Entry, w *work, result *Result) error {
+	if err := o.ask([]Entry{*e}, w); err != nil {
+		return err
+	}
+	switch w.known[0] {
+	case whole:
+		result.Repeated++
+		return nil
+	case absent:
+		return fmt.Errorf("%s: %w", e.coordinate(), ErrNoStub)
+	}
+	refused := func(_ *Entry, reason string) error { return fmt.Errorf("%w: %s", ErrTooLong, reason) }
+	if err := o.stage(e, refused, w, result); err != nil {
+		return err
+	}
+	return o.flush(w, result)
+}
+
+// ask finds out which of entries are stored, or come earlier in entries. Before
+// that it brings the newest file in order.
 func (o *origin) ask(entries []Entry, w *work) error {
+	if err := o.restore(); err != nil {
+		return err
+	}
+	w.lines, w.marks = w.lines[:0], w.marks[:0]
 	if w.asked == nil {
 		w.asked = make(map[coordinate]int, len(entries))
 	}
 	clear(w.asked)
-	w.known = append(w.known[:0], make([]bool, len(entries))...)
+	w.known = append(w.known[:0], make([]known, len(entries))...)
 	var wanted spans
 	for i := range entries {
 		at := entries[i].coordinate()
-		if earlier, ok := w.asked[at]; ok {
-			if !w.same(&entries[i], entries[earlier].appendLine(nil)) {
+		if first, ok := w.asked[at]; ok {
+			if w.compare(&entries[i], entries[first].appendLine(nil)) != whole {
 				return fmt.Errorf("%w: %s twice in one batch", ErrConflict, at)
 			}
-			w.known[i] = true
+			w.known[i] = earlier
 			continue
 		}
 		w.asked[at] = i
@@ -374,10 +408,12 @@ func (o *origin) compare(entries []Entry, wanted *spans, w *work) error {
 			if !sound || !asked {
 				return nil
 			}
-			if !w.same(&entries[position], line) {
+			found := w.compare(&entries[position], line)
+			if found == absent {
 				return fmt.Errorf("%w: %s at offset %d", ErrConflict, at, offset)
 			}
-			w.known[position] = true
+			// A record that was replayed is there both as a stub and whole.
+			w.known[position] = max(w.known[position], found)
 			return nil
 		})
 		if err != nil {
@@ -387,10 +423,19 @@ func (o *origin) compare(entries []Entry, wanted *spans, w *work) error {
 	return nil
 }
 
-// same says whether line is what e would be stored as.
-func (w *work) same(e *Entry, line []byte) bool {
+// compare says what line, which is of e's coordinate, is of e: absent is that
+// it is something else.
+func (w *work) compare(e *Entry, line []byte) known {
 	w.line = e.appendLine(w.line[:0])
-	return bytes.Equal(w.line, line)
+	if bytes.Equal(w.line, line) {
+		return whole
+	}
+	if e.Kind == audit.LineEvent {
+		if w.line = e.appendStub(w.line[:0]); bytes.Equal(w.line, line) {
+			return stubbed
+		}
+	}
+	return absent
 }
 
 func (at coordinate) String() string {
@@ -400,14 +445,33 @@ func (at coordinate) String() string {
 	return fmt.Sprintf("index %d", at.number)
 }
 
-func (w *work) stage(e *Entry) error {
+// stage adds the line of e to those to be written, or its stub. Where the
+// newest file is full before it, that is written and a new one begun.
+func (o *origin) stage(e *Entry, refuse Refuse, w *work, result *Result) error {
+	if o.full(w) {
+		if err := o.rotate(w, result); err != nil {
+			return err
+		}
+	}
+	m := mark{at: e.coordinate()}
 	start := len(w.lines)
 	w.lines = e.appendLine(w.lines)
-	length := len(w.lines) - start
-	if length > maxLine {
-		return fmt.Errorf("%s: line of %d bytes is longer than %d", e.coordinate(), length, maxLine)
+	length, limit := len(w.lines)-start-len("\n"), o.config.MaxLineBytes
+	switch {
+	case length <= limit, e.isOurs() && length <= audit.MaxLine:
+	case e.isOurs():
+		return fmt.Errorf("%s: line of %d bytes is longer than %d", m.at, length, audit.MaxLine)
+	default:
+		reason := fmt.Sprintf("its line of %d bytes is longer than `file::max_line_bytes`, %d", length, limit)
+		if err := refuse(e, reason); err != nil {
+			return fmt.Errorf("%s: quarantine: %w", m.at, err)
+		}
+		// The record is safe: now a stub may say that it is not here.
+		w.lines = e.appendStub(w.lines[:start])
+		m.stub = true
 	}
-	w.marks = append(w.marks, mark{at: e.coordinate(), length: length})
+	m.length = len(w.lines) - start
+	w.marks = append(w.marks, m)
 	return nil
 }
 
@@ -462,9 +526,12 @@ func (o *origin) flush(w *work, result *Result) error {
 	// Committed: a crash from here on costs nothing.
 	for _, m := range w.marks {
 		o.advance(m.at, m.length)
-		if m.at.checkpoint {
+		switch {
+		case m.at.checkpoint:
 			result.Checkpoints++
-		} else {
+		case m.stub:
+			result.Refused++
+		default:
 			result.Stored++
 		}
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/otelaudit/otelaudit/audit/chain"
 )
 
-// maxLine is the longest stored line in bytes, its newline included. The limits
-// of the audit processor keep records far below it.
+// maxLine is the longest stored line that is read back, in bytes, its newline
+// included. What is written is shorter.
 const maxLine = 64 << 20
 
 const readSize = 1 << 20

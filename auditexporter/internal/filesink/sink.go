@@ -7,8 +7,9 @@
 //	<directory>/<instance>/<journal id>/<life>/<20-digit number>.jsonl
 //
 // What [Sink.Write] acknowledged survives a power cut and is stored once per
-// coordinate. Lines are only ever appended; a coordinate that is stored with
-// other bytes is [ErrConflict] and stays as it is.
+// coordinate, or as a stub if its line would be too long. Lines are only ever
+// appended; a coordinate that is stored with other bytes is [ErrConflict] and
+// stays as it is.
 package filesink
 
 import (
@@ -33,6 +34,10 @@ var (
 	ErrConflict = errors.New("coordinate is stored with other content")
 	// ErrClosed says that the sink was closed.
 	ErrClosed = errors.New("file sink is closed")
+	// ErrTooLong says that a record's line is longer than Config.MaxLineBytes.
+	ErrTooLong = errors.New("line is too long")
+	// ErrNoStub says that nothing is stored for a coordinate.
+	ErrNoStub = errors.New("no stub is stored for this coordinate")
 )
 
 // maxOrigins is how many origins are kept open. One that is not costs a scan
@@ -47,6 +52,10 @@ type Config struct {
 	// MaxFileBytes is the size in bytes from which on a file is followed by a
 	// new one, at its next checkpoint.
 	MaxFileBytes int64
+	// MaxLineBytes is the longest line of a client's record, in bytes without
+	// the newline, at most audit.MaxLine. A record of a longer one is refused.
+	// Checkpoints and what the collector itself seals have no such limit.
+	MaxLineBytes int
 	// Logger is told of repairs, never of content.
 	Logger *zap.Logger
 
@@ -67,9 +76,15 @@ type Entry struct {
 	Range []chain.Hash // a checkpoint's compact range
 }
 
+// Refuse takes a record that the sink refuses for good, and why. When it
+// returns nil the record is durable elsewhere: only then does the sink store a
+// stub in its place. It is called again for a record that comes again.
+type Refuse func(e *Entry, reason string) error
+
 // Result counts what a Write did.
 type Result struct {
 	Stored      int           // records that are durable now
+	Refused     int           // records whose stubs are durable now
 	Checkpoints int           // checkpoints that are durable now, repeated ones at a rotation not counted
 	Repeated    int           // records and checkpoints that were stored already
 	Bytes       int64         // bytes written
@@ -118,7 +133,11 @@ func Open(config Config) (*Sink, error) {
 // Write returns ErrConflict. After an error some entries may be stored (Result
 // says how many); writing all of them again is right. The context is looked at
 // before the disk is, not in between: what was begun is ended.
-func (s *Sink) Write(ctx context.Context, entries []Entry) (Result, error) {
+//
+// A record whose line is too long is handed to refuse, and a stub is stored in
+// its place with the rest. A record that is stored as a stub and comes again,
+// whole, is handed to refuse again, however long it is: only Replay stores it.
+func (s *Sink) Write(ctx context.Context, entries []Entry, refuse Refuse) (Result, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.work.release()
@@ -128,12 +147,31 @@ func (s *Sink) Write(ctx context.Context, entries []Entry) (Result, error) {
 	}
 	for len(entries) > 0 {
 		n := run(entries)
-		if err := s.writeRun(ctx, entries[:n], &result); err != nil {
-			return result, fmt.Errorf("write to origin %s: %w", entries[0].Link.Origin, err)
+		err := s.inOrigin(ctx, entries[0].Link.Origin, func(o *origin) error {
+			return o.write(entries[:n], refuse, &s.work, &result)
+		})
+		if err != nil {
+			return result, err
 		}
 		entries = entries[n:]
 	}
 	return result, nil
+}
+
+// Replay stores a record durably beside its stub, which it supersedes. One that
+// is stored whole already is fine. The error wraps ErrNoStub if neither is
+// there, ErrTooLong if the record would be refused again, ErrConflict if what is
+// stored is not this record's.
+func (s *Sink) Replay(ctx context.Context, e *Entry) (Result, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.work.release()
+	var result Result
+	if s.closed {
+		return result, ErrClosed
+	}
+	err := s.inOrigin(ctx, e.Link.Origin, func(o *origin) error { return o.replay(e, &s.work, &result) })
+	return result, err
 }
 
 // run returns how many entries at the start are of one origin.
@@ -145,21 +183,25 @@ func run(entries []Entry) int {
 	return n
 }
 
-func (s *Sink) writeRun(ctx context.Context, entries []Entry, result *Result) error {
-	if err := ctx.Err(); err != nil {
-		return err
+// inOrigin calls write with the origin of the given name.
+func (s *Sink) inOrigin(ctx context.Context, name string, write func(*origin) error) error {
+	err := ctx.Err()
+	var o *origin
+	if err == nil {
+		o, err = s.origin(ctx, name)
 	}
-	o, err := s.origin(ctx, entries[0].Link.Origin)
+	if err == nil {
+		err = write(o)
+		if errors.Is(err, errStale) {
+			// What is remembered of the folder is wrong: the next Write reads it.
+			delete(s.origins, o.name)
+			err = errors.Join(err, o.close())
+		}
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("write to origin %s: %w", name, err)
 	}
-	err = o.write(entries, &s.work, result)
-	if errors.Is(err, errStale) {
-		// What is remembered of the folder is wrong: the next Write reads it.
-		delete(s.origins, o.name)
-		return errors.Join(err, o.close())
-	}
-	return err
+	return nil
 }
 
 // origin returns the origin of the given name, read from disk if need be.
@@ -230,6 +272,17 @@ func (e *Entry) appendLine(dst []byte) []byte {
 		dst = audit.AppendEvent(dst, &e.Link, e.Hash, e.Event)
 	}
 	return append(dst, '\n')
+}
+
+// appendStub appends the line that stands for a record that is refused.
+func (e *Entry) appendStub(dst []byte) []byte {
+	return append(audit.AppendStub(dst, &e.Link, e.Hash), '\n')
+}
+
+// isOurs says whether the collector itself made e, which no client can. Without
+// it an origin could not be verified, so it is never refused.
+func (e *Entry) isOurs() bool {
+	return e.Kind == audit.LineCheckpoint || e.Link.Stream == audit.StreamOrigin
 }
 
 func (e *Entry) coordinate() coordinate {

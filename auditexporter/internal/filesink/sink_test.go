@@ -80,7 +80,7 @@ func (m *maker) checkpoint() Entry {
 }
 
 func testConfig(directory string) Config {
-	return Config{Directory: directory, MaxFileBytes: 1 << 20, Logger: zap.NewNop()}
+	return Config{Directory: directory, MaxFileBytes: 1 << 20, MaxLineBytes: 1 << 20, Logger: zap.NewNop()}
 }
 
 func open(t testing.TB, config Config) *Sink {
@@ -91,9 +91,14 @@ func open(t testing.TB, config Config) *Sink {
 	return s
 }
 
+// noRefusal is the Refuse of tests in which nothing is refused.
+func noRefusal(e *Entry, reason string) error {
+	return fmt.Errorf("%s is refused: %s", e.coordinate(), reason)
+}
+
 func write(t testing.TB, s *Sink, entries ...Entry) Result {
 	t.Helper()
-	result, err := s.Write(t.Context(), entries)
+	result, err := s.Write(t.Context(), entries, noRefusal)
 	require.NoError(t, err)
 	return result
 }
@@ -307,7 +312,7 @@ func TestConflict(t *testing.T) {
 					require.NoError(t, s.Close())
 					s = open(t, testConfig(directory))
 				}
-				_, err := s.Write(t.Context(), []Entry{entries[6], sealAgain(entries[position])})
+				_, err := s.Write(t.Context(), []Entry{entries[6], sealAgain(entries[position])}, noRefusal)
 				require.ErrorIs(t, err, ErrConflict)
 				require.ErrorContains(t, err, entries[position].coordinate().String())
 				require.ErrorContains(t, err, testOrigin)
@@ -324,7 +329,7 @@ func TestConflictWithinBatch(t *testing.T) {
 	s := open(t, testConfig(directory))
 	m := newMaker()
 	e := m.record()
-	_, err := s.Write(t.Context(), []Entry{e, sealAgain(e)})
+	_, err := s.Write(t.Context(), []Entry{e, sealAgain(e)}, noRefusal)
 	require.ErrorIs(t, err, ErrConflict)
 	assert.Equal(t, 1, write(t, s, e).Stored)
 }
@@ -342,7 +347,7 @@ func TestDamagedLineIsNoRepeat(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(path, bytes.Replace(text, []byte("0001"), []byte("0007"), 1), 0o600))
 	s = open(t, testConfig(directory))
-	_, err = s.Write(t.Context(), entries)
+	_, err = s.Write(t.Context(), entries, noRefusal)
 	require.ErrorIs(t, err, ErrConflict)
 }
 
@@ -551,7 +556,7 @@ func TestClosed(t *testing.T) {
 	s := open(t, testConfig(t.TempDir()))
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close())
-	_, err := s.Write(t.Context(), newMaker().records(1))
+	_, err := s.Write(t.Context(), newMaker().records(1), noRefusal)
 	require.ErrorIs(t, err, ErrClosed)
 }
 
@@ -564,7 +569,7 @@ func TestOriginMustBeOne(t *testing.T) {
 	} {
 		m := newMaker()
 		m.origin = origin
-		_, err := s.Write(t.Context(), m.records(1))
+		_, err := s.Write(t.Context(), m.records(1), noRefusal)
 		require.Error(t, err, origin)
 	}
 	assert.Equal(t, []string{"lock"}, names(t, filepath.Join(directory, "store")))
@@ -598,7 +603,7 @@ func TestFileMovedAway(t *testing.T) {
 	write(t, s, first)
 	path := filepath.Join(folder(directory), fileName(0))
 	require.NoError(t, os.Rename(path, filepath.Join(directory, "rotated")))
-	_, err := s.Write(t.Context(), []Entry{second})
+	_, err := s.Write(t.Context(), []Entry{second}, noRefusal)
 	require.ErrorIs(t, err, errStale)
 	assert.Equal(t, 1, write(t, s, second).Stored)
 	check(t, directory, []Entry{second})
@@ -617,7 +622,7 @@ func TestFileTruncatedByOthers(t *testing.T) {
 	all := []Entry{first, m.record()}
 	write(t, s, first)
 	require.NoError(t, os.Truncate(filepath.Join(folder(directory), fileName(0)), 0))
-	_, err := s.Write(t.Context(), all[1:])
+	_, err := s.Write(t.Context(), all[1:], noRefusal)
 	require.ErrorIs(t, err, errStale)
 	assert.Equal(t, Result{Stored: 1, Repeated: 1}, counts(write(t, s, all...)), "the second reached the file all the same")
 	check(t, directory, all)
@@ -657,7 +662,7 @@ func TestConcurrentWrites(t *testing.T) {
 				if worker%2 == 1 {
 					part = all[len(all)-i*6-6 : len(all)-i*6]
 				}
-				_, err := s.Write(t.Context(), part)
+				_, err := s.Write(t.Context(), part, noRefusal)
 				assert.NoError(t, err)
 			}
 		})
@@ -673,7 +678,7 @@ func TestCancelled(t *testing.T) {
 	cancel()
 	m := newMaker()
 	e := m.record()
-	_, err := s.Write(ctx, []Entry{e})
+	_, err := s.Write(ctx, []Entry{e}, noRefusal)
 	require.ErrorIs(t, err, ctx.Err())
 	assert.Equal(t, 1, write(t, s, e).Stored)
 }

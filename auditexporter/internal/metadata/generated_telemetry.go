@@ -23,16 +23,21 @@ func Tracer(settings component.TelemetrySettings) trace.Tracer {
 // TelemetryBuilder provides an interface for components to report telemetry
 // as defined in metadata and user config.
 type TelemetryBuilder struct {
-	meter                         metric.Meter
-	mu                            sync.Mutex
-	registrations                 []metric.Registration
-	ExporterAuditConflicts        metric.Int64Counter
-	ExporterAuditDigestMismatches metric.Int64Counter
-	ExporterAuditFileBytes        metric.Int64Counter
-	ExporterAuditRepeatedLines    metric.Int64Counter
-	ExporterAuditStoredRecords    metric.Int64Counter
-	ExporterAuditSyncDuration     metric.Float64Histogram
-	ExporterAuditWriteFailures    metric.Int64Counter
+	meter                           metric.Meter
+	mu                              sync.Mutex
+	registrations                   []metric.Registration
+	ExporterAuditConflicts          metric.Int64Counter
+	ExporterAuditDigestMismatches   metric.Int64Counter
+	ExporterAuditDroppedRecords     metric.Int64Counter
+	ExporterAuditFailedRequests     metric.Int64Counter
+	ExporterAuditFileBytes          metric.Int64Counter
+	ExporterAuditQuarantinedRecords metric.Int64Counter
+	ExporterAuditRepeatedLines      metric.Int64Counter
+	ExporterAuditReplayedRecords    metric.Int64Counter
+	ExporterAuditStoredRecords      metric.Int64Counter
+	ExporterAuditSyncDuration       metric.Float64Histogram
+	ExporterAuditUnsealedReports    metric.Int64Counter
+	ExporterAuditWriteFailures      metric.Int64Counter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -76,16 +81,40 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		metric.WithUnit("{batch}"),
 	)
 	errs = errors.Join(errs, err)
+	builder.ExporterAuditDroppedRecords, err = builder.meter.Int64Counter(
+		"otelcol_exporter_audit_dropped_records",
+		metric.WithDescription("Records in quarantine that an operator gave up, and whose sealed record says so. [Development]"),
+		metric.WithUnit("{record}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ExporterAuditFailedRequests, err = builder.meter.Int64Counter(
+		"otelcol_exporter_audit_failed_requests",
+		metric.WithDescription("What operators asked for records in quarantine and could not be done. [Development]"),
+		metric.WithUnit("{request}"),
+	)
+	errs = errors.Join(errs, err)
 	builder.ExporterAuditFileBytes, err = builder.meter.Int64Counter(
 		"otelcol_exporter_audit_file_bytes",
 		metric.WithDescription("Bytes that were written to audit files and are durable. [Development]"),
 		metric.WithUnit("By"),
 	)
 	errs = errors.Join(errs, err)
+	builder.ExporterAuditQuarantinedRecords, err = builder.meter.Int64Counter(
+		"otelcol_exporter_audit_quarantined_records",
+		metric.WithDescription("Records that the sink refused for good. They are in quarantine, a stub is durable in their place. [Development]"),
+		metric.WithUnit("{record}"),
+	)
+	errs = errors.Join(errs, err)
 	builder.ExporterAuditRepeatedLines, err = builder.meter.Int64Counter(
 		"otelcol_exporter_audit_repeated_lines",
-		metric.WithDescription("Records and checkpoints that came again and were stored already, byte for byte. [Development]"),
+		metric.WithDescription("Records and checkpoints that came again and were stored already, byte for byte or as a stub. [Development]"),
 		metric.WithUnit("{line}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ExporterAuditReplayedRecords, err = builder.meter.Int64Counter(
+		"otelcol_exporter_audit_replayed_records",
+		metric.WithDescription("Records in quarantine that were stored in the sink after all. [Development]"),
+		metric.WithUnit("{record}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ExporterAuditStoredRecords, err = builder.meter.Int64Counter(
@@ -99,6 +128,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		metric.WithDescription("Time to append the lines of one batch to files and sync them. [Development]"),
 		metric.WithUnit("s"),
 		metric.WithExplicitBucketBoundaries([]float64{0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5}...),
+	)
+	errs = errors.Join(errs, err)
+	builder.ExporterAuditUnsealedReports, err = builder.meter.Int64Counter(
+		"otelcol_exporter_audit_unsealed_reports",
+		metric.WithDescription("Records that were quarantined or replayed in a delivery without an audit processor behind it. Nobody seals that. [Development]"),
+		metric.WithUnit("{record}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ExporterAuditWriteFailures, err = builder.meter.Int64Counter(

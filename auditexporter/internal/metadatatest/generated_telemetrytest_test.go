@@ -21,10 +21,15 @@ func TestSetupTelemetry(t *testing.T) {
 	defer tb.Shutdown()
 	tb.ExporterAuditConflicts.Add(context.Background(), 1)
 	tb.ExporterAuditDigestMismatches.Add(context.Background(), 1)
+	tb.ExporterAuditDroppedRecords.Add(context.Background(), 1)
+	tb.ExporterAuditFailedRequests.Add(context.Background(), 1)
 	tb.ExporterAuditFileBytes.Add(context.Background(), 1)
+	tb.ExporterAuditQuarantinedRecords.Add(context.Background(), 1)
 	tb.ExporterAuditRepeatedLines.Add(context.Background(), 1)
+	tb.ExporterAuditReplayedRecords.Add(context.Background(), 1)
 	tb.ExporterAuditStoredRecords.Add(context.Background(), 1)
 	tb.ExporterAuditSyncDuration.Record(context.Background(), 1)
+	tb.ExporterAuditUnsealedReports.Add(context.Background(), 1)
 	tb.ExporterAuditWriteFailures.Add(context.Background(), 1)
 	AssertEqualExporterAuditConflicts(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
@@ -32,10 +37,22 @@ func TestSetupTelemetry(t *testing.T) {
 	AssertEqualExporterAuditDigestMismatches(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
+	AssertEqualExporterAuditDroppedRecords(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualExporterAuditFailedRequests(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
 	AssertEqualExporterAuditFileBytes(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
+	AssertEqualExporterAuditQuarantinedRecords(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
 	AssertEqualExporterAuditRepeatedLines(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualExporterAuditReplayedRecords(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualExporterAuditStoredRecords(t, testTel,
@@ -43,6 +60,9 @@ func TestSetupTelemetry(t *testing.T) {
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualExporterAuditSyncDuration(t, testTel,
 		[]metricdata.HistogramDataPoint[float64]{{}}, metricdatatest.IgnoreValue(),
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualExporterAuditUnsealedReports(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualExporterAuditWriteFailures(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},

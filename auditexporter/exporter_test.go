@@ -28,6 +28,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/canonical"
@@ -157,16 +159,28 @@ type fixture struct {
 	exporter.Logs
 	host      *statusHost
 	telemetry *componenttest.Telemetry
+	logs      *observer.ObservedLogs
 	directory string
 }
 
 func start(t testing.TB, directory string) *fixture {
 	t.Helper()
+	return startWith(t, directory, func(*Config) {})
+}
+
+// startWith starts an exporter whose sink refuses lines of more than 4 KiB, with
+// changes to its configuration.
+func startWith(t testing.TB, directory string, change func(*Config)) *fixture {
+	t.Helper()
 	config := createDefaultConfig().(*Config)
 	config.File = configoptional.Some(FileConfig{Directory: directory, MaxFileBytes: defaultFileBytes, MaxLineBytes: minLineBytes})
+	change(config)
 	telemetry := componenttest.NewTelemetry()
+	core, logged := observer.New(zap.DebugLevel)
 	set := exportertest.NewNopSettings(metadata.Type)
+	set.ID = component.MustNewIDWithName("audit", "archive")
 	set.TelemetrySettings = telemetry.NewTelemetrySettings()
+	set.Logger = zap.New(core)
 	e, err := NewFactory().CreateLogs(t.Context(), set, config)
 	require.NoError(t, err)
 	host := &statusHost{Host: componenttest.NewNopHost()}
@@ -175,7 +189,7 @@ func start(t testing.TB, directory string) *fixture {
 		assert.NoError(t, e.Shutdown(context.Background()))
 		assert.NoError(t, telemetry.Shutdown(context.Background()))
 	})
-	return &fixture{Logs: e, host: host, telemetry: telemetry, directory: directory}
+	return &fixture{Logs: e, host: host, telemetry: telemetry, logs: logged, directory: directory}
 }
 
 // stored returns the lines of all files.

@@ -128,9 +128,11 @@ const (
 	AttributeOriginKey          = "audit.origin.key"           // public signing key as standard base64
 )
 
-// Attributes of an audit.quarantine record: whose record a sink refused for
-// good, by its coordinate and digest, which sink, and why.
+// Attributes of an audit.quarantine record: what was done with a record that a
+// sink refused for good, whose it is by its coordinate and digest, which sink,
+// and why.
 const (
+	AttributeQuarantineAction = "audit.quarantine.action" // quarantine, replay or drop
 	AttributeQuarantineOrigin = "audit.quarantine.origin"
 	AttributeQuarantineIndex  = "audit.quarantine.index"
 	AttributeQuarantineDigest = "audit.quarantine.digest"

@@ -5,22 +5,21 @@ package auditprocessor
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"os"
+	"time"
 
+	"go.opentelemetry.io/collector/pdata/plog"
 	"go.uber.org/zap"
 
 	"github.com/otelaudit/otelaudit/audit/canonical"
-	"github.com/otelaudit/otelaudit/audit/chain"
-	"github.com/otelaudit/otelaudit/internal/durable"
+	"github.com/otelaudit/otelaudit/internal/journal"
+	"github.com/otelaudit/otelaudit/internal/quarantine"
 	"github.com/otelaudit/otelaudit/internal/receipt"
 )
 
 const (
-	attributeQuarantineAction = "audit.quarantine.action"
-
 	// quarantineDirectory is the folder in the journal directory that keeps
 	// what the next consumer refused for good.
 	quarantineDirectory = "quarantine"
@@ -28,9 +27,11 @@ const (
 	// nextConsumer stands for the sink in the evidence: which of the exporters
 	// behind a fan-out refused cannot be seen from here.
 	nextConsumer = "next consumer"
-)
 
-var errDigest = errors.New("a journal record has another digest than its link")
+	// requestInterval is the least time between two looks at what operators ask
+	// for.
+	requestInterval = time.Second
+)
 
 // putAway settles a record that the next consumer refuses for good: first it
 // is durable in the quarantine directory, then in the log that it is there.
@@ -50,6 +51,21 @@ func (f *forwarder) putAway(ctx context.Context, poison *piece, refusal error) e
 	}})
 }
 
+func (f *forwarder) put(poison *piece, reason string) error {
+	event, err := poison.canonical()
+	if err != nil {
+		return err
+	}
+	err = quarantine.Put(f.quarantine, &quarantine.Entry{
+		Link: poison.request.Links[poison.from], Hash: poison.request.Hashes[poison.from],
+		Sink: nextConsumer, Reason: reason, At: f.now(), Event: event,
+	})
+	if errors.Is(err, quarantine.ErrConflict) {
+		return fmt.Errorf("%w: %w", receipt.ErrConflict, err)
+	}
+	return err
+}
+
 // canonical returns the canonical bytes of the one record in p.
 func (p *piece) canonical() ([]byte, error) {
 	logs, err := p.decode()
@@ -63,25 +79,79 @@ func (p *piece) canonical() ([]byte, error) {
 	if err := encoder.SetGroup(resource.Resource(), resource.SchemaUrl(), scope.Scope(), scope.SchemaUrl()); err != nil {
 		return nil, err
 	}
-	bytes, _, err := encoder.Append(nil, scope.LogRecords().At(0))
+	event, _, err := encoder.Append(nil, scope.LogRecords().At(0))
+	return event, err
+}
+
+// answerRequests does what operators ask for records in quarantine. It is
+// called when the next consumer has just taken something, so an idle log does it
+// with the next heartbeat. What cannot be done now is tried again then.
+func (f *forwarder) answerRequests(ctx context.Context) {
+	if time.Since(f.asked) < requestInterval {
+		return
+	}
+	f.asked = time.Now()
+	asked, err := quarantine.Requests(f.quarantine)
+	for i := 0; err == nil && i < len(asked) && ctx.Err() == nil; i++ {
+		err = f.answer(ctx, asked[i])
+	}
+	if err != nil && ctx.Err() == nil && !errors.Is(err, journal.ErrClosed) {
+		f.telemetry.ProcessorAuditQuarantineFailures.Add(ctx, 1)
+		f.logger.Error("a request for a record in quarantine could not be done; trying again", zap.Error(err))
+	}
+}
+
+func (f *forwarder) answer(ctx context.Context, c quarantine.Coordinate) error {
+	request, err := quarantine.ReadRequest(f.quarantine, c)
+	if errors.Is(err, quarantine.ErrMalformed) {
+		return f.failRequest(c, quarantine.Request{Action: quarantine.Replay}, "the request could not be read")
+	}
+	if err != nil {
+		return err
+	}
+	entry, err := quarantine.Read(f.quarantine, c)
+	switch {
+	case errors.Is(err, os.ErrNotExist): // killed before it was done with the request
+		return quarantine.Remove(f.quarantine, c)
+	case errors.Is(err, quarantine.ErrMalformed):
+		return f.failRequest(c, request, "the record in quarantine is damaged")
+	case err != nil:
+		return err
+	}
+	action := receipt.Dropped
+	if request.Action == quarantine.Replay {
+		action = receipt.Replayed
+		refusal, err := f.replay(ctx, &entry)
+		if refusal != nil && permanent(refusal) {
+			return f.failRequest(c, request, refusalReason(refusal))
+		}
+		if err := errors.Join(refusal, err); err != nil {
+			return err
+		}
+	}
+	return f.sealReport(ctx, &receipt.Report{
+		Action: action, Origin: c.Origin, Index: c.Index, Digest: entry.Link.Digest, Sink: nextConsumer, Reason: request.Reason,
+		Sealed: func() error { return quarantine.Remove(f.quarantine, c) },
+	})
+}
+
+func (f *forwarder) failRequest(c quarantine.Coordinate, request quarantine.Request, reason string) error {
+	f.logger.Warn("a request for a record in quarantine failed",
+		zap.Stringer("record", c), zap.String("action", string(request.Action)), zap.String("reason", reason))
+	request.At, request.Reason = f.now(), reason
+	return quarantine.Fail(f.quarantine, c, request)
+}
+
+// replay sends a record that is in quarantine once more.
+func (f *forwarder) replay(ctx context.Context, entry *quarantine.Entry) (refusal, err error) {
+	logs, err := canonical.Parse(entry.Event)
 	if err != nil {
 		return nil, err
 	}
-	if chain.Hash(sha256.Sum256(bytes)) != p.request.Links[p.from].Digest {
-		return nil, errDigest
-	}
-	return bytes, nil
+	putLink(onlyRecord(logs).Attributes(), &entry.Link, entry.Hash)
+	return f.send(ctx, logs)
 }
 
-// TEMPORARY
-func (f *forwarder) put(poison *piece, reason string) error {
-	bytes, err := poison.canonical()
-	if err != nil {
-		return err
-	}
-	link := &poison.request.Links[poison.from]
-	if err := durable.MkdirAll(f.quarantine); err != nil {
-		return err
-	}
-	return durable.WriteFile(filepath.Join(f.quarantine, fmt.Sprint(link.Index)), append(bytes, reason...))
+func onlyRecord(logs plog.Logs) plog.LogRecord {
+	return logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0)
 }

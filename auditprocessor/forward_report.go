@@ -33,7 +33,7 @@ func quarantineRecord(r *receipt.Report) controlRecord {
 			attributes.PutStr(audit.AttributeQuarantineDigest, r.Digest.String())
 			attributes.PutStr(audit.AttributeQuarantineSink, bound(r.Sink, chain.MaxName))
 			attributes.PutStr(audit.AttributeQuarantineReason, bound(r.Reason, maxReason))
-			attributes.PutStr(attributeQuarantineAction, action)
+			attributes.PutStr(audit.AttributeQuarantineAction, action)
 		},
 	}
 }
@@ -54,21 +54,22 @@ func bound(text string, most int) string {
 // passes them. It does not send again: the reports are in hand.
 func (f *forwarder) sealReports(ctx context.Context, reports []receipt.Report) error {
 	for i := range reports {
-		r := &reports[i]
-		record := quarantineRecord(r)
-		err := f.insist(ctx, func() error {
-			_, err := f.sealControl(ctx, record)
-			return err
-		})
-		if err != nil {
+		if err := f.insist(ctx, func() error { return f.sealReport(ctx, &reports[i]) }); err != nil {
 			return err
 		}
-		// Committed: the log says what became of the record.
-		if r.Action == receipt.Quarantined {
-			f.gone[coordinate{r.Origin, r.Index}] = struct{}{}
+		if reports[i].Action == receipt.Quarantined {
+			f.gone[coordinate{reports[i].Origin, reports[i].Index}] = struct{}{}
 		}
-		f.tellSealed(ctx, r)
 	}
+	return nil
+}
+
+func (f *forwarder) sealReport(ctx context.Context, r *receipt.Report) error {
+	if _, err := f.sealControl(ctx, quarantineRecord(r)); err != nil {
+		return err
+	}
+	// Committed: the log says what became of the record.
+	f.tellSealed(ctx, r)
 	return nil
 }
 

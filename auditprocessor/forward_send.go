@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/pdata/plog"
 	"go.uber.org/zap"
 
 	"github.com/otelaudit/otelaudit/internal/journal"
@@ -66,6 +67,7 @@ func (f *forwarder) settle(ctx context.Context, send []piece) error {
 		if poison || refusal == nil {
 			f.recovered()
 			f.delivered(ctx, send)
+			f.answerRequests(ctx)
 			return nil
 		}
 		f.failed(refusal)
@@ -95,6 +97,10 @@ func (f *forwarder) offer(ctx context.Context, pieces []piece) (refusal, err err
 	if err != nil {
 		return nil, err
 	}
+	return f.send(ctx, logs)
+}
+
+func (f *forwarder) send(ctx context.Context, logs plog.Logs) (refusal, err error) {
 	var delivery receipt.Delivery // what a failed call reported comes again
 	if refusal := f.next.ConsumeLogs(receipt.WithDelivery(ctx, &delivery), logs); refusal != nil {
 		if ctx.Err() != nil {

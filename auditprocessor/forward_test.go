@@ -8,7 +8,6 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -34,6 +33,7 @@ import (
 	"github.com/otelaudit/otelaudit/audit/chain"
 	"github.com/otelaudit/otelaudit/auditprocessor/internal/metadata"
 	"github.com/otelaudit/otelaudit/internal/journal"
+	"github.com/otelaudit/otelaudit/internal/quarantine"
 	"github.com/otelaudit/otelaudit/internal/receipt"
 )
 
@@ -182,13 +182,12 @@ func soon(t *testing.T, done func() bool) {
 	require.Eventually(t, done, 20*time.Second, time.Millisecond)
 }
 
+// quarantined returns how many records are in quarantine.
 func quarantined(t *testing.T, config *Config) int {
 	t.Helper()
-	entries, err := os.ReadDir(filepath.Join(config.Journal.Directory, quarantineDirectory))
-	if !errors.Is(err, os.ErrNotExist) {
-		require.NoError(t, err)
-	}
-	return len(entries)
+	listed, err := quarantine.List(filepath.Join(config.Journal.Directory, quarantineDirectory))
+	require.NoError(t, err)
+	return len(listed)
 }
 
 // The poison records go into quarantine, wherever they stand; all others
@@ -433,7 +432,7 @@ func TestReportsAreSealed(t *testing.T) {
 	require.Equal(t, int64(sink.link.Index), get(audit.AttributeQuarantineIndex))
 	require.Equal(t, sink.link.Digest.String(), get(audit.AttributeQuarantineDigest))
 	require.Equal(t, "audit/first", get(audit.AttributeQuarantineSink))
-	require.Equal(t, "quarantine", get(attributeQuarantineAction))
+	require.Equal(t, "quarantine", get(audit.AttributeQuarantineAction))
 	require.Equal(t, "QUARANTINE", get(audit.AttributeAction))
 	reason := get(audit.AttributeQuarantineReason).(string)
 	require.LessOrEqual(t, len(reason), maxReason)
@@ -529,6 +528,69 @@ func quarantineByHand(t *testing.T, config *Config, steps int) {
 	require.NoError(t, p.journal.Close())
 }
 
+// What an operator asks for is done when the consumer works, and sealed.
+func TestRequests(t *testing.T) {
+	config := testConfig(t, t.TempDir())
+	config.Chain.Heartbeat = time.Second
+	directory := filepath.Join(config.Journal.Directory, quarantineDirectory)
+	bad := ids("a", 4)
+	sink := newStockFake(refusing(bad...))
+	p, telemetry := startOn(t, config, sink, componenttest.NewNopHost())
+	require.NoError(t, p.ConsumeLogs(t.Context(), events(bad...)))
+	soon(t, func() bool { return sink.count(audit.EventQuarantine) == 4 })
+	listed, err := quarantine.List(directory)
+	require.NoError(t, err)
+	require.Len(t, listed, 4)
+
+	sink.setRule(refusing("a-2", "a-3"))
+	at := time.Unix(1, 0)
+	require.NoError(t, quarantine.Ask(directory, listed[0], quarantine.Request{Action: quarantine.Replay, At: at}))
+	require.NoError(t, quarantine.Ask(directory, listed[1], quarantine.Request{Action: quarantine.Drop, Reason: "made in a test", At: at}))
+	require.NoError(t, quarantine.Ask(directory, listed[2], quarantine.Request{Action: quarantine.Replay, At: at}))
+	soon(t, func() bool { return sink.count(audit.EventQuarantine) == 6 })
+	require.NoError(t, p.Shutdown(t.Context()))
+
+	require.Equal(t, []string{"a-0"}, sink.clients(), "replayed")
+	left, err := quarantine.List(directory)
+	require.NoError(t, err)
+	require.Equal(t, listed[2:], left)
+	failure, err := quarantine.ReadFailure(directory, listed[2])
+	require.NoError(t, err)
+	require.Equal(t, "refused for good: InvalidArgument", failure.Reason)
+	asked, err := quarantine.Requests(directory)
+	require.NoError(t, err)
+	require.Empty(t, asked)
+	require.Zero(t, sum(telemetry, "otelcol_processor_audit_delivered_records"), "a replay is no delivery of the journal")
+}
+
+// A record comes back from quarantine as it was sealed.
+func TestReplayIsTheSealedRecord(t *testing.T) {
+	config := testConfig(t, t.TempDir())
+	config.Chain.Heartbeat = time.Second
+	directory := filepath.Join(config.Journal.Directory, quarantineDirectory)
+	p, _ := startOn(t, config, newStockFake(refusing("a")), componenttest.NewNopHost())
+	require.NoError(t, p.ConsumeLogs(t.Context(), event("a")))
+	soon(t, func() bool { return quarantined(t, config) == 1 })
+	require.NoError(t, p.Shutdown(t.Context()))
+	listed, err := quarantine.List(directory)
+	require.NoError(t, err)
+	entry, err := quarantine.Read(directory, listed[0])
+	require.NoError(t, err)
+	require.Equal(t, nextConsumer, entry.Sink)
+	require.NoError(t, quarantine.Ask(directory, listed[0], quarantine.Request{Action: quarantine.Replay, At: time.Unix(1, 0)}))
+
+	sink := newSinkFake()
+	p = startProcessor(t, config, sink)
+	at := func() int {
+		return slices.IndexFunc(sink.records, func(r sealedRecord) bool { return r.id == "a" })
+	}
+	sink.waitFor(t, func() bool { return at() >= 0 })
+	require.NoError(t, p.Shutdown(t.Context()))
+	require.Equal(t, entry.Link, sink.records[at()].link, "digest and all")
+	require.Equal(t, entry.Hash.String(), sink.records[at()].hash)
+	require.Zero(t, quarantined(t, config))
+}
+
 // A consumer that hangs or is dead holds up nobody before the quota is reached.
 func TestIntakeGoesOnWhileTheConsumerHangs(t *testing.T) {
 	config := testConfig(t, t.TempDir())
@@ -540,7 +602,7 @@ func TestIntakeGoesOnWhileTheConsumerHangs(t *testing.T) {
 	var err error
 	sealed := 0
 	for ; err == nil; sealed++ {
-		err = p.ConsumeLogs(t.Context(), events(ids("a", 100)...))
+		err = p.ConsumeLogs(t.Context(), events(ids(fmt.Sprint(sealed), 100)...))
 	}
 	require.Equal(t, codes.Unavailable, status.Code(err))
 	require.Greater(t, sealed, 10)

@@ -101,6 +101,7 @@ func (f *forwarder) drain(timeout time.Duration, stopSealed bool) bool {
 	case <-f.done:
 		return true
 	case <-timer.C:
+		f.watch.end() // nobody listens any more
 		return false
 	}
 }

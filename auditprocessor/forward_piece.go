@@ -23,8 +23,8 @@ const (
 	// linkBytes is what a record's coordinates take, encoded, at most: names,
 	// framing, two hashes, three integers; origin and stream come on top.
 	linkBytes = 420
-	// recordFraming is what the length of a record in its list takes, at most.
-	recordFraming = 6
+	// lengthBytes is what tag and length of a member take, encoded, at most.
+	lengthBytes = 6
 )
 
 // piece is what a send is made of: consecutive records of one request, or a
@@ -109,73 +109,88 @@ func cutSend(pieces []piece) int {
 }
 
 // fit cuts p into pieces that each fit into a send; a single record that does
-// not is a piece of its own.
+// not is a piece of its own. Each has a payload of its own, so that it costs no
+// more to decode than it holds.
 func (p *piece) fit() ([]piece, error) {
-	sizes, err := p.sizes()
-	if err != nil {
-		return nil, err
-	}
-	var fitting []piece
-	rest := *p
-	for bytes, i := 0, 0; i < len(sizes); i++ {
-		more := sizes[i].own
-		if bytes == 0 || sizes[i].resource != sizes[i-1].resource {
-			more += sizes[i].shared
-		}
-		if n := p.from + i - rest.from; bytes > 0 && (n == sendRecords || bytes+more > sendBytes) {
-			var first piece
-			first, rest = rest.cut(n)
-			fitting = append(fitting, first)
-			bytes, more = 0, sizes[i].own+sizes[i].shared
-		}
-		bytes += more
-	}
-	fitting = append(fitting, rest)
-	for i := range fitting {
-		fitting[i].bytes = sumSizes(sizes[fitting[i].from-p.from : fitting[i].to-p.from])
-	}
-	return fitting, nil
-}
-
-// recordSize is what a record takes, encoded, at most.
-type recordSize struct {
-	own      int
-	shared   int // what its resource takes without records: once in a send
-	resource int // position of the resource
-}
-
-func sumSizes(sizes []recordSize) (bytes int) {
-	for i := range sizes {
-		bytes += sizes[i].own
-		if i == 0 || sizes[i].resource != sizes[i-1].resource {
-			bytes += sizes[i].shared
-		}
-	}
-	return bytes
-}
-
-func (p *piece) sizes() ([]recordSize, error) {
 	logs, err := p.decode()
 	if err != nil {
 		return nil, err
 	}
-	sizes := make([]recordSize, 0, p.records())
-	for r, resource := range logs.ResourceLogs().All() {
-		shared := marshaler.ResourceLogsSize(resource) + recordFraming
-		first := len(sizes)
+	s := splitter{whole: p, at: p.from, part: plog.NewLogs()}
+	for _, resource := range logs.ResourceLogs().All() {
 		for _, scope := range resource.ScopeLogs().All() {
-			for _, record := range scope.LogRecords().All() {
-				size := marshaler.LogRecordSize(record)
-				shared -= size
-				links := p.request.Links[p.from+len(sizes):]
-				sizes = append(sizes, recordSize{own: size + recordFraming + encodedLinks(links[:1]), resource: r})
+			if err := s.add(resource, scope); err != nil {
+				return nil, err
 			}
 		}
-		for i := first; i < len(sizes); i++ {
-			sizes[i].shared = shared
-		}
 	}
-	return sizes, nil
+	if err := s.flush(); err != nil {
+		return nil, err
+	}
+	s.pieces[len(s.pieces)-1].frame = p.frame
+	return s.pieces, nil
+}
+
+// splitter moves the records of a request into pieces.
+type splitter struct {
+	whole  *piece
+	pieces []piece
+
+	part           plog.Logs // of the next piece
+	at             int       // position of its first record
+	records, bytes int
+}
+
+// add moves the records of a scope. The scope and its resource are repeated in
+// each piece that has records of them.
+func (s *splitter) add(resource plog.ResourceLogs, scope plog.ScopeLogs) error {
+	head := plog.NewResourceLogs()
+	resource.Resource().CopyTo(head.Resource())
+	head.SetSchemaUrl(resource.SchemaUrl())
+	scope.Scope().CopyTo(head.ScopeLogs().AppendEmpty().Scope())
+	head.ScopeLogs().At(0).SetSchemaUrl(scope.SchemaUrl())
+	shared := marshaler.ResourceLogsSize(head) + 2*lengthBytes
+
+	var records plog.LogRecordSlice
+	for i, record := range scope.LogRecords().All() {
+		link := s.whole.request.Links[s.at+s.records:][:1]
+		size := marshaler.LogRecordSize(record) + lengthBytes + encodedLinks(link)
+		more := size
+		if i == 0 {
+			more += shared
+		}
+		full := s.records > 0 && (s.records == sendRecords || s.bytes+more > sendBytes)
+		if full {
+			if err := s.flush(); err != nil {
+				return err
+			}
+			more = size + shared
+		}
+		if full || i == 0 {
+			opened := s.part.ResourceLogs().AppendEmpty()
+			head.CopyTo(opened)
+			records = opened.ScopeLogs().At(0).LogRecords()
+		}
+		record.MoveTo(records.AppendEmpty())
+		s.records++
+		s.bytes += more
+	}
+	return nil
+}
+
+// flush makes a piece of what was moved.
+func (s *splitter) flush() error {
+	payload, err := marshaler.MarshalLogs(s.part)
+	if err != nil {
+		return fmt.Errorf("marshal a part of a journal request: %w", err)
+	}
+	end := s.at + s.records
+	s.pieces = append(s.pieces, piece{
+		kind: s.whole.kind, sealedAt: s.whole.sealedAt, bytes: s.bytes, to: s.records,
+		request: &journal.Sealed{Payload: payload, Links: s.whole.request.Links[s.at:end], Hashes: s.whole.request.Hashes[s.at:end]},
+	})
+	s.at, s.records, s.bytes, s.part = end, 0, 0, plog.NewLogs()
+	return nil
 }
 
 // cut returns the first n records of p and the rest.

@@ -242,24 +242,29 @@ func sum(telemetry *componenttest.Telemetry, name string) int64 {
 
 // A consumer that refuses everything for good is down, whatever it says.
 func TestMislabelledOutage(t *testing.T) {
-	config := testConfig(t, t.TempDir())
-	host := &statusHost{Host: componenttest.NewNopHost()}
-	sink := newStockFake(func(context.Context, []string) error { return errPoison })
-	p, telemetry := startOn(t, config, sink, host)
-	request := ids("a", 9)
-	require.NoError(t, p.ConsumeLogs(t.Context(), events(request...)))
-	before := sink.attempts()
-	soon(t, func() bool { return sink.attempts() > before+8 })
-	require.Zero(t, quarantined(t, config))
-	require.ErrorIs(t, host.last().Err(), errPoison)
+	directory := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		config := testConfig(t, directory)
+		host := &statusHost{Host: componenttest.NewNopHost()}
+		sink := newStockFake(take)
+		p, telemetry := startOn(t, config, sink, host)
+		time.Sleep(10 * time.Second) // a checkpoint is there, and taken
+		sink.setRule(func(context.Context, []string) error { return errPoison })
+		request := ids("a", 9)
+		require.NoError(t, p.ConsumeLogs(t.Context(), events(request...)))
+		time.Sleep(time.Hour)
+		require.Zero(t, quarantined(t, config))
+		require.ErrorIs(t, host.last().Err(), errPoison)
+		require.ErrorContains(t, host.last().Err(), "stuck at record "+p.journal.Origin()+"/1 ")
 
-	sink.setRule(take)
-	soon(t, func() bool { return sink.has("a-8") })
-	require.NoError(t, p.Shutdown(t.Context()))
-	require.Equal(t, request, sink.clients())
-	require.Zero(t, sink.count(audit.EventQuarantine))
-	require.Equal(t, componentstatus.StatusOK, host.last().Status())
-	assertCounters(t, telemetry, 9, 0)
+		sink.setRule(take)
+		time.Sleep(10 * time.Second)
+		require.NoError(t, p.Shutdown(t.Context()))
+		require.Equal(t, request, sink.clients())
+		require.Zero(t, sink.count(audit.EventQuarantine))
+		require.Equal(t, componentstatus.StatusOK, host.last().Status())
+		assertCounters(t, telemetry, 9, 0)
+	})
 }
 
 // An outage in the middle of a search, and one that only looks like poison.
@@ -585,10 +590,10 @@ func TestReplayIsTheSealedRecord(t *testing.T) {
 		return slices.IndexFunc(sink.records, func(r sealedRecord) bool { return r.id == "a" })
 	}
 	sink.waitFor(t, func() bool { return at() >= 0 })
+	soon(t, func() bool { return quarantined(t, config) == 0 })
 	require.NoError(t, p.Shutdown(t.Context()))
 	require.Equal(t, entry.Link, sink.records[at()].link, "digest and all")
 	require.Equal(t, entry.Hash.String(), sink.records[at()].hash)
-	require.Zero(t, quarantined(t, config))
 }
 
 // A consumer that hangs or is dead holds up nobody before the quota is reached.
@@ -837,4 +842,63 @@ func TestBound(t *testing.T) {
 	} {
 		require.Equal(t, want, bound(text, 4))
 	}
+}
+
+// The parts of a request hold its records as they were sealed, with resource
+// and scope, and can be told apart from a whole one by their number only.
+func TestFitKeepsTheRecords(t *testing.T) {
+	logs := plog.NewLogs()
+	logs.ResourceLogs().AppendEmpty() // nothing in it
+	for r := range 3 {
+		resource := logs.ResourceLogs().AppendEmpty()
+		resource.SetSchemaUrl(fmt.Sprint("resource ", r))
+		resource.Resource().Attributes().PutStr("large", strings.Repeat("r", 100_000))
+		resource.ScopeLogs().AppendEmpty()
+		for s := range 2 {
+			scope := resource.ScopeLogs().AppendEmpty()
+			scope.SetSchemaUrl(fmt.Sprint("scope ", s))
+			scope.Scope().SetName(fmt.Sprint(s))
+			for i := range 20 {
+				scope.LogRecords().AppendEmpty().Body().SetStr(strings.Repeat(fmt.Sprint(i), 50_000))
+			}
+		}
+	}
+	payload, err := marshaler.MarshalLogs(logs)
+	require.NoError(t, err)
+	whole := piece{frame: 7, kind: journal.Client, to: 120, request: &journal.Sealed{
+		Payload: payload, Links: make([]chain.Link, 120), Hashes: make([]chain.Hash, 120),
+	}}
+	var want [][]byte
+	for i := range whole.request.Links {
+		whole.request.Links[i].Index = uint64(i)
+		one, rest := whole.cut(i + 1)
+		if i > 0 {
+			_, one = one.cut(i)
+		}
+		require.Equal(t, 120-i-1, rest.records())
+		event, err := one.canonical()
+		require.NoError(t, err)
+		want = append(want, event)
+	}
+	pieces, err := whole.fit()
+	require.NoError(t, err)
+	require.Greater(t, len(pieces), 2)
+	at := 0
+	for i, p := range pieces {
+		require.Equal(t, i == len(pieces)-1, p.frame == 7)
+		require.Equal(t, journal.Client, p.kind)
+		built, err := build([]piece{p})
+		require.NoError(t, err)
+		require.LessOrEqual(t, marshaler.LogsSize(built), p.bytes)
+		require.LessOrEqual(t, p.bytes, sendBytes)
+		for range p.records() {
+			require.Equal(t, uint64(at), p.request.Links[p.from].Index)
+			one, rest := p.cut(1)
+			event, err := one.canonical()
+			require.NoError(t, err)
+			require.Equal(t, string(want[at]), string(event))
+			p, at = rest, at+1
+		}
+	}
+	require.Equal(t, 120, at)
 }

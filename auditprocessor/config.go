@@ -45,6 +45,10 @@ type Config struct {
 	// then stays in the journal. It must leave room for the collector's own
 	// end within 30 s.
 	DrainTimeout time.Duration `mapstructure:"drain_timeout"`
+	// StuckAfter is how long one send may take, repetitions and all, before the
+	// status and the log name its first record, and again each time it has
+	// passed.
+	StuckAfter time.Duration `mapstructure:"stuck_after"`
 }
 
 // ChainConfig says how records are linked and signed.
@@ -107,6 +111,7 @@ func createDefaultConfig() component.Config {
 		Ack:          ackDurable,
 		AckTimeout:   10 * time.Second,
 		DrainTimeout: 10 * time.Second,
+		StuckAfter:   time.Minute,
 	}
 }
 
@@ -121,6 +126,9 @@ func (c *Config) Validate() error {
 	}
 	if c.DrainTimeout <= 0 || c.DrainTimeout > maxDrainTimeout {
 		errs = append(errs, fmt.Errorf("`drain_timeout` must be above 0 and at most %v, found %v", maxDrainTimeout, c.DrainTimeout))
+	}
+	if c.StuckAfter <= 0 {
+		errs = append(errs, fmt.Errorf("`stuck_after` must be above 0, found %v", c.StuckAfter))
 	}
 	return errors.Join(errs...)
 }

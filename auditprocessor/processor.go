@@ -131,7 +131,7 @@ func (p *auditProcessor) begin(j *journal.Journal, key ed25519.PrivateKey, host 
 	if err := p.sealControl(startRecord(j.Previous(), p.settings.BuildInfo.Version, digest, public)); err != nil {
 		return err
 	}
-	p.forwarder = newForwarder(j, p.next, p.config.Journal.Directory, p.telemetry, p.logger, host, &p.conflict)
+	p.forwarder = newForwarder(p, host)
 	if err := p.registerGauges(); err != nil {
 		return err
 	}
@@ -207,8 +207,11 @@ func (p *auditProcessor) Shutdown(context.Context) error {
 	p.stop = nil
 	p.running.Wait()
 	err := p.sealControl(stopRecord())
-	p.forwarder.drain(p.config.DrainTimeout, err == nil)
+	ended := p.forwarder.drain(p.config.DrainTimeout, err == nil)
 	p.logLeft()
+	if !ended {
+		return errors.Join(err, p.closeLater())
+	}
 	return errors.Join(err, p.journal.Close())
 }
 

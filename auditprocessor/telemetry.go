@@ -29,6 +29,10 @@ func (p *auditProcessor) registerGauges() error {
 			o.Observe(p.forwarder.age().Seconds())
 			return nil
 		}),
+		p.telemetry.RegisterProcessorAuditStuckTimeCallback(func(_ context.Context, o metric.Float64Observer) error {
+			o.Observe(p.forwarder.watch.time().Seconds())
+			return nil
+		}),
 	)
 }
 

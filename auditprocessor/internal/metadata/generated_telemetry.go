@@ -25,26 +25,29 @@ func Tracer(settings component.TelemetrySettings) trace.Tracer {
 // TelemetryBuilder provides an interface for components to report telemetry
 // as defined in metadata and user config.
 type TelemetryBuilder struct {
-	meter                          metric.Meter
-	mu                             sync.Mutex
-	registrations                  []metric.Registration
-	ProcessorAuditDeliveredRecords metric.Int64Counter
-	ProcessorAuditDeliveryFailures metric.Int64Counter
-	ProcessorAuditDuplicateRecords metric.Int64Counter
-	ProcessorAuditFlaggedRecords   metric.Int64Counter
-	ProcessorAuditGroupRecords     metric.Int64Histogram
-	ProcessorAuditJournalFailures  metric.Int64Counter
-	ProcessorAuditPendingAge       metric.Float64ObservableGauge
-	ProcessorAuditPendingBytes     metric.Int64ObservableGauge
-	ProcessorAuditPendingRecords   metric.Int64ObservableGauge
-	ProcessorAuditReceivedRecords  metric.Int64Counter
-	ProcessorAuditRecoveredRecords metric.Int64Counter
-	ProcessorAuditRedactedValues   metric.Int64Counter
-	ProcessorAuditRefusedRecords   metric.Int64Counter
-	ProcessorAuditRepairedRecords  metric.Int64Counter
-	ProcessorAuditSealedRecords    metric.Int64Counter
-	ProcessorAuditSyncDuration     metric.Float64Histogram
-	ProcessorAuditTruncatedValues  metric.Int64Counter
+	meter                            metric.Meter
+	mu                               sync.Mutex
+	registrations                    []metric.Registration
+	ProcessorAuditDeliveredRecords   metric.Int64Counter
+	ProcessorAuditDeliveryFailures   metric.Int64Counter
+	ProcessorAuditDuplicateRecords   metric.Int64Counter
+	ProcessorAuditFlaggedRecords     metric.Int64Counter
+	ProcessorAuditGroupRecords       metric.Int64Histogram
+	ProcessorAuditJournalFailures    metric.Int64Counter
+	ProcessorAuditPendingAge         metric.Float64ObservableGauge
+	ProcessorAuditPendingBytes       metric.Int64ObservableGauge
+	ProcessorAuditPendingRecords     metric.Int64ObservableGauge
+	ProcessorAuditQuarantineFailures metric.Int64Counter
+	ProcessorAuditQuarantinedRecords metric.Int64Counter
+	ProcessorAuditReceivedRecords    metric.Int64Counter
+	ProcessorAuditRecoveredRecords   metric.Int64Counter
+	ProcessorAuditRedactedValues     metric.Int64Counter
+	ProcessorAuditRefusedRecords     metric.Int64Counter
+	ProcessorAuditRepairedRecords    metric.Int64Counter
+	ProcessorAuditSealedRecords      metric.Int64Counter
+	ProcessorAuditStuckTime          metric.Float64ObservableGauge
+	ProcessorAuditSyncDuration       metric.Float64Histogram
+	ProcessorAuditTruncatedValues    metric.Int64Counter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -103,6 +106,21 @@ func (builder *TelemetryBuilder) RegisterProcessorAuditPendingRecordsCallback(cb
 	return nil
 }
 
+// RegisterProcessorAuditStuckTimeCallback sets callback for observable ProcessorAuditStuckTime metric.
+func (builder *TelemetryBuilder) RegisterProcessorAuditStuckTimeCallback(cb metric.Float64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerFloat64{inst: builder.ProcessorAuditStuckTime, obs: o})
+		return nil
+	}, builder.ProcessorAuditStuckTime)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
 type observerInt64 struct {
 	embedded.Int64Observer
 	inst metric.Int64Observable
@@ -143,13 +161,13 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	var err, errs error
 	builder.ProcessorAuditDeliveredRecords, err = builder.meter.Int64Counter(
 		"otelcol_processor_audit_delivered_records",
-		metric.WithDescription("Client records that the next consumer took. [Development]"),
+		metric.WithDescription("Client records that the next consumer took and no exporter put into quarantine. A record counts when its group is delivered; one that is delivered again after a crash counts as recovered, and again here. [Development]"),
 		metric.WithUnit("{record}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ProcessorAuditDeliveryFailures, err = builder.meter.Int64Counter(
 		"otelcol_processor_audit_delivery_failures",
-		metric.WithDescription("Attempts to deliver that the next consumer refused. Each is repeated. [Development]"),
+		metric.WithDescription("Attempts to deliver that the next consumer refused. Each is repeated, whole or in halves. [Development]"),
 		metric.WithUnit("{attempt}"),
 	)
 	errs = errors.Join(errs, err)
@@ -196,6 +214,18 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		metric.WithUnit("{record}"),
 	)
 	errs = errors.Join(errs, err)
+	builder.ProcessorAuditQuarantineFailures, err = builder.meter.Int64Counter(
+		"otelcol_processor_audit_quarantine_failures",
+		metric.WithDescription("Quarantine entries and reports of exporters that could not be written, sealed or closed. Each comes again. [Development]"),
+		metric.WithUnit("{failure}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ProcessorAuditQuarantinedRecords, err = builder.meter.Int64Counter(
+		"otelcol_processor_audit_quarantined_records",
+		metric.WithDescription("Client records that a sink, or the next consumer, refused for good and that are in quarantine and sealed as such, once however many sinks refused. received + recovered = delivered + quarantined + refused + duplicate + pending, within a life. [Development]"),
+		metric.WithUnit("{record}"),
+	)
+	errs = errors.Join(errs, err)
 	builder.ProcessorAuditReceivedRecords, err = builder.meter.Int64Counter(
 		"otelcol_processor_audit_received_records",
 		metric.WithDescription("Client records that reached the processor. [Development]"),
@@ -230,6 +260,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_processor_audit_sealed_records",
 		metric.WithDescription("Client records that were made durable. [Development]"),
 		metric.WithUnit("{record}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ProcessorAuditStuckTime, err = builder.meter.Float64ObservableGauge(
+		"otelcol_processor_audit_stuck_time",
+		metric.WithDescription("How long the send in hand has been under way without any part of it being taken. [Development]"),
+		metric.WithUnit("s"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ProcessorAuditSyncDuration, err = builder.meter.Float64Histogram(

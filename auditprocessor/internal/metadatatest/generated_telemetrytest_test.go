@@ -32,12 +32,18 @@ func TestSetupTelemetry(t *testing.T) {
 		observer.Observe(1)
 		return nil
 	}))
+	require.NoError(t, tb.RegisterProcessorAuditStuckTimeCallback(func(_ context.Context, observer metric.Float64Observer) error {
+		observer.Observe(1)
+		return nil
+	}))
 	tb.ProcessorAuditDeliveredRecords.Add(context.Background(), 1)
 	tb.ProcessorAuditDeliveryFailures.Add(context.Background(), 1)
 	tb.ProcessorAuditDuplicateRecords.Add(context.Background(), 1)
 	tb.ProcessorAuditFlaggedRecords.Add(context.Background(), 1)
 	tb.ProcessorAuditGroupRecords.Record(context.Background(), 1)
 	tb.ProcessorAuditJournalFailures.Add(context.Background(), 1)
+	tb.ProcessorAuditQuarantineFailures.Add(context.Background(), 1)
+	tb.ProcessorAuditQuarantinedRecords.Add(context.Background(), 1)
 	tb.ProcessorAuditReceivedRecords.Add(context.Background(), 1)
 	tb.ProcessorAuditRecoveredRecords.Add(context.Background(), 1)
 	tb.ProcessorAuditRedactedValues.Add(context.Background(), 1)
@@ -73,6 +79,12 @@ func TestSetupTelemetry(t *testing.T) {
 	AssertEqualProcessorAuditPendingRecords(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
+	AssertEqualProcessorAuditQuarantineFailures(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualProcessorAuditQuarantinedRecords(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
 	AssertEqualProcessorAuditReceivedRecords(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
@@ -90,6 +102,9 @@ func TestSetupTelemetry(t *testing.T) {
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualProcessorAuditSealedRecords(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualProcessorAuditStuckTime(t, testTel,
+		[]metricdata.DataPoint[float64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualProcessorAuditSyncDuration(t, testTel,
 		[]metricdata.HistogramDataPoint[float64]{{}}, metricdatatest.IgnoreValue(),

@@ -26,7 +26,7 @@ func isPermanent(err error) bool {
 		if reflect.TypeOf(err) == permanentType {
 			return true
 		}
-		if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // this very error, not one that it wraps
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
 			return allPermanent(joined.Unwrap())
 		}
 		err = errors.Unwrap(err)

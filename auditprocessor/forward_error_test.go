@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/plog"
-	"go.uber.org/multierr"
+	"go.uber.org/multierr" //nolint:depguard // what the collector's fan-out joins errors with
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 

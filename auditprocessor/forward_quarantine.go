@@ -10,7 +10,6 @@ import (
 	"os"
 	"time"
 
-	"go.opentelemetry.io/collector/pdata/plog"
 	"go.uber.org/zap"
 
 	"github.com/otelaudit/otelaudit/audit/canonical"
@@ -31,9 +30,9 @@ const (
 	// requestInterval is the least time between two looks at what operators ask
 	// for.
 	requestInterval = time.Second
-
-	// maxRequests bounds how many are done at a time; the rest follows.
-	maxRequests = 1000
+	// maxRequests is how many of them are done at one look: delivery waits
+	// meanwhile.
+	maxRequests = 100
 )
 
 // putAway settles a record that the next consumer refuses for good: first it
@@ -88,26 +87,39 @@ func (p *piece) canonical() ([]byte, error) {
 
 // answerRequests does what operators ask for records in quarantine. It is
 // called when the next consumer has just taken something, so an idle log does it
-// with the next heartbeat. What cannot be done now is tried again then.
+// with the next heartbeat. What cannot be done now is tried again then; delivery
+// never waits for it.
 func (f *forwarder) answerRequests(ctx context.Context) {
 	if time.Since(f.asked) < requestInterval {
 		return
 	}
 	f.asked = time.Now()
 	asked, err := quarantine.Requests(f.quarantine, maxRequests)
-	for i := 0; err == nil && i < len(asked) && ctx.Err() == nil; i++ {
-		err = f.answer(ctx, asked[i])
+	if err != nil {
+		f.requestFailed(ctx, err)
 	}
-	if err != nil && ctx.Err() == nil && !errors.Is(err, journal.ErrClosed) {
-		f.telemetry.ProcessorAuditQuarantineFailures.Add(ctx, 1)
-		f.logger.Error("a request for a record in quarantine could not be done; trying again", zap.Error(err))
+	for _, c := range asked {
+		if err := f.answer(ctx, c); err != nil {
+			f.requestFailed(ctx, fmt.Errorf("%s: %w", c, err))
+		}
+		if ctx.Err() != nil {
+			return
+		}
 	}
+}
+
+func (f *forwarder) requestFailed(ctx context.Context, err error) {
+	if ctx.Err() != nil || errors.Is(err, journal.ErrClosed) {
+		return // the next life does it
+	}
+	f.telemetry.ProcessorAuditQuarantineFailures.Add(ctx, 1)
+	f.logger.Error("a request for a record in quarantine could not be done; trying again", zap.Error(err))
 }
 
 func (f *forwarder) answer(ctx context.Context, c quarantine.Coordinate) error {
 	request, err := quarantine.ReadRequest(f.quarantine, c)
 	if errors.Is(err, quarantine.ErrMalformed) {
-		return f.failRequest(c, quarantine.Request{Action: quarantine.Replay}, "the request could not be read")
+		return f.failRequest(c, quarantine.Unreadable, "the request could not be read")
 	}
 	if err != nil {
 		return err
@@ -117,44 +129,52 @@ func (f *forwarder) answer(ctx context.Context, c quarantine.Coordinate) error {
 	case errors.Is(err, os.ErrNotExist): // killed before it was done with the request
 		return quarantine.Remove(f.quarantine, c)
 	case errors.Is(err, quarantine.ErrMalformed):
-		return f.failRequest(c, request, "the record in quarantine is damaged")
+		return f.failRequest(c, request.Action, "the record in quarantine is damaged")
 	case err != nil:
 		return err
 	}
-	action := receipt.Dropped
-	if request.Action == quarantine.Replay {
-		action = receipt.Replayed
-		refusal, err := f.replay(ctx, &entry)
-		if refusal != nil && permanent(refusal) {
-			return f.failRequest(c, request, refusalReason(refusal))
-		}
-		if err := errors.Join(refusal, err); err != nil {
-			return err
-		}
+	switch request.Action {
+	case quarantine.Replay:
+		return f.replay(ctx, &entry, request.Reason)
+	case quarantine.Drop:
+		return f.sealRequest(ctx, &entry, receipt.Dropped, request.Reason)
+	default:
+		return f.failRequest(c, request.Action, "the action is not known")
 	}
+}
+
+// sealRequest says in the log what was done with a record in quarantine, and
+// takes it out of there.
+func (f *forwarder) sealRequest(ctx context.Context, entry *quarantine.Entry, action receipt.Action, reason string) error {
+	c := entry.Coordinate()
 	return f.sealReport(ctx, &receipt.Report{
-		Action: action, Origin: c.Origin, Index: c.Index, Digest: entry.Link.Digest, Sink: nextConsumer, Reason: request.Reason,
+		Action: action, Origin: c.Origin, Index: c.Index, Digest: entry.Link.Digest, Sink: nextConsumer, Reason: reason,
 		Sealed: func() error { return quarantine.Remove(f.quarantine, c) },
 	})
 }
 
-func (f *forwarder) failRequest(c quarantine.Coordinate, request quarantine.Request, reason string) error {
+func (f *forwarder) failRequest(c quarantine.Coordinate, action quarantine.Action, reason string) error {
 	f.logger.Warn("a request for a record in quarantine failed",
-		zap.Stringer("record", c), zap.String("action", string(request.Action)), zap.String("reason", reason))
-	request.At, request.Reason = f.now(), reason
-	return quarantine.Fail(f.quarantine, c, request)
+		zap.Stringer("record", c), zap.String("action", string(action)), zap.String("reason", reason))
+	return quarantine.Fail(f.quarantine, c, quarantine.Request{Action: action, At: f.now(), Reason: reason})
 }
 
 // replay sends a record that is in quarantine once more.
-func (f *forwarder) replay(ctx context.Context, entry *quarantine.Entry) (refusal, err error) {
+func (f *forwarder) replay(ctx context.Context, entry *quarantine.Entry, reason string) error {
 	logs, err := canonical.Parse(entry.Event)
 	if err != nil {
-		return nil, err
+		return f.failRequest(entry.Coordinate(), quarantine.Replay, "the record cannot be rebuilt from its canonical bytes")
 	}
-	putLink(onlyRecord(logs).Attributes(), &entry.Link, entry.Hash)
-	return f.send(ctx, logs)
-}
-
-func onlyRecord(logs plog.Logs) plog.LogRecord {
-	return logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0)
+	record := logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0)
+	putLink(record.Attributes(), &entry.Link, entry.Hash)
+	refusal, err := f.send(ctx, logs)
+	switch {
+	case err != nil:
+		return err
+	case refusal != nil && permanent(refusal):
+		return f.failRequest(entry.Coordinate(), quarantine.Replay, refusalReason(refusal))
+	case refusal != nil:
+		return refusal
+	}
+	return f.sealRequest(ctx, entry, receipt.Replayed, reason)
 }

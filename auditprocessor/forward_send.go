@@ -46,6 +46,9 @@ const (
 func (f *forwarder) settle(ctx context.Context, send []piece) error {
 	f.watch.begin(send[0].String())
 	for attempt := 0; ; attempt++ {
+		if ctx.Err() != nil {
+			return ctx.Err() // a consumer that takes no notice of it would go on and on
+		}
 		refusal, err := f.offer(ctx, send)
 		if err != nil {
 			return err

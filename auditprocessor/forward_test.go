@@ -8,6 +8,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -552,9 +553,17 @@ func TestRequests(t *testing.T) {
 	require.NoError(t, quarantine.Ask(directory, listed[0], quarantine.Request{Action: quarantine.Replay, At: at}))
 	require.NoError(t, quarantine.Ask(directory, listed[1], quarantine.Request{Action: quarantine.Drop, Reason: "made in a test", At: at}))
 	require.NoError(t, quarantine.Ask(directory, listed[2], quarantine.Request{Action: quarantine.Replay, At: at}))
-	soon(t, func() bool { return sink.count(audit.EventQuarantine) == 6 })
+	files, err := filepath.Glob(filepath.Join(directory, "records", "*.json"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(directory, "requests", filepath.Base(files[3])), []byte("{}"), 0o600))
+	soon(t, func() bool {
+		asked, err := quarantine.Requests(directory, 10)
+		require.NoError(t, err)
+		return len(asked) == 0
+	})
 	require.NoError(t, p.Shutdown(t.Context()))
 
+	require.Equal(t, 6, sink.count(audit.EventQuarantine))
 	require.Equal(t, []string{"a-0"}, sink.clients(), "replayed")
 	left, err := quarantine.List(directory)
 	require.NoError(t, err)
@@ -562,9 +571,9 @@ func TestRequests(t *testing.T) {
 	failure, err := quarantine.ReadFailure(directory, listed[2])
 	require.NoError(t, err)
 	require.Equal(t, "refused for good: InvalidArgument", failure.Reason)
-	asked, err := quarantine.Requests(directory, maxRequests)
+	failure, err = quarantine.ReadFailure(directory, listed[3])
 	require.NoError(t, err)
-	require.Empty(t, asked)
+	require.Equal(t, "the request could not be read", failure.Reason)
 	require.Zero(t, sum(telemetry, "otelcol_processor_audit_delivered_records"), "a replay is no delivery of the journal")
 }
 
@@ -802,6 +811,27 @@ func TestShutdownBesideAHangingConsumer(t *testing.T) {
 	p := startProcessor(t, testConfig(t, directory), sink)
 	soon(t, func() bool { return sink.has("kept") })
 	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+// One that takes no notice of its context and goes on taking is not given more.
+func TestNothingIsSentAfterTheDrain(t *testing.T) {
+	directory := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		config := testConfig(t, directory)
+		sink := newStockFake(func(_ context.Context, names []string) error {
+			time.Sleep(config.DrainTimeout * 6 / 10)
+			if len(names) > 1 {
+				return errPoison
+			}
+			return nil
+		})
+		p := startProcessor(t, config, sink)
+		require.NoError(t, p.ConsumeLogs(t.Context(), events(ids("a", 50)...)))
+		synctest.Wait()
+		before := sink.attempts()
+		require.NoError(t, p.Shutdown(t.Context()))
+		require.LessOrEqual(t, sink.attempts(), before+2)
+	})
 }
 
 // One that does not honour it is left behind: the collector ends within 30 s,

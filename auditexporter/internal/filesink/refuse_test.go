@@ -402,3 +402,15 @@ func TestEveryCrashWithRefusals(t *testing.T) {
 		crash(t)
 	}
 }
+
+// Lines are found in any order: a stub behind its record changes nothing.
+func TestStubBehindItsRecord(t *testing.T) {
+	directory := t.TempDir()
+	m := newMaker()
+	e := m.record()
+	s := open(t, testConfig(directory))
+	write(t, s, e)
+	require.NoError(t, s.Close())
+	appendTo(t, filepath.Join(folder(directory), fileName(0)), string(e.appendStub(nil)))
+	assert.Equal(t, Result{Repeated: 1}, counts(write(t, open(t, testConfig(directory)), e)))
+}

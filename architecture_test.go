@@ -93,10 +93,11 @@ var rules = []rule{
 		},
 	},
 	{
-		name: "internal/journal is a journal, not a collector part",
-		why:  "recovery is tested without a pipeline; payloads are opaque bytes to it",
+		name: "what is on disk is no collector part",
+		why:  "recovery is tested without a pipeline, payloads are opaque bytes to the journal; the command reads a quarantine without a collector",
 		check: func(s source) []string {
-			if !within(s.folder, "internal/journal") && !within(s.folder, "internal/durable") {
+			ours := []string{"internal/journal", "internal/durable", "internal/quarantine"}
+			if !slices.ContainsFunc(ours, func(folder string) bool { return within(s.folder, folder) }) {
 				return nil
 			}
 			return s.importing(func(path string) bool { return within(path, collector) })
@@ -105,14 +106,15 @@ var rules = []rule{
 	{
 		name: "the command is thin",
 		why: "an auditor's tool must not depend on the machines whose work it checks; " +
-			"of what they leave on disk it reads the journal, for operators",
+			"of what they leave on disk it reads, for operators, the journal and the quarantine, where it also leaves requests",
 		check: func(s source) []string {
 			if !within(s.folder, "cmd") {
 				return nil
 			}
 			return s.importing(func(path string) bool {
 				return within(path, collector) && !within(path, pdata) ||
-					within(path, module) && !within(path, module+"/audit") && path != module+"/internal/durable" && path != module+"/internal/journal"
+					within(path, module) && !within(path, module+"/audit") && path != module+"/internal/durable" &&
+						path != module+"/internal/journal" && path != module+"/internal/quarantine"
 			})
 		},
 	},
@@ -178,16 +180,16 @@ func TestArchitecture(t *testing.T) {
 // Each rule must be able to fail: here is a file that breaks it.
 func TestArchitectureRulesCatch(t *testing.T) {
 	offenders := map[string]struct{ folder, code string }{
-		"components do not import each other":                 {"auditexporter/internal/filesink", `package p; import _ "github.com/otelaudit/otelaudit/auditprocessor"`},
-		"audit/ is importable by anybody":                     {"audit/verify", `package p; import _ "go.opentelemetry.io/collector/component"`},
-		"audit/ knows no file, network or clock":              {"audit", `package p; import "time"; var now = time.Now`},
-		"audit/chain works on opaque digests":                 {"audit/chain", `package p; import _ "go.opentelemetry.io/collector/pdata/plog"`},
-		"internal/journal is a journal, not a collector part": {"internal/journal", `package p; import _ "go.opentelemetry.io/collector/pdata/plog"`},
-		"the command is thin":                                 {"cmd/otelaudit", `package p; import _ "github.com/otelaudit/otelaudit/internal/receipt"`},
-		"testbed is black box":                                {"testbed", `package p; import _ "github.com/otelaudit/otelaudit/internal/journal"`},
-		"packages say what they are for":                      {"internal/utils", `package utils`},
-		"nothing registers itself":                            {"auditexporter", `package p; func init() {}`},
-		"randomness is chosen with care":                      {"internal/journal", `package p; import _ "math/rand"`},
+		"components do not import each other":    {"auditexporter/internal/filesink", `package p; import _ "github.com/otelaudit/otelaudit/auditprocessor"`},
+		"audit/ is importable by anybody":        {"audit/verify", `package p; import _ "go.opentelemetry.io/collector/component"`},
+		"audit/ knows no file, network or clock": {"audit", `package p; import "time"; var now = time.Now`},
+		"audit/chain works on opaque digests":    {"audit/chain", `package p; import _ "go.opentelemetry.io/collector/pdata/plog"`},
+		"what is on disk is no collector part":   {"internal/quarantine", `package p; import _ "go.opentelemetry.io/collector/pdata/plog"`},
+		"the command is thin":                    {"cmd/otelaudit", `package p; import _ "github.com/otelaudit/otelaudit/internal/receipt"`},
+		"testbed is black box":                   {"testbed", `package p; import _ "github.com/otelaudit/otelaudit/internal/journal"`},
+		"packages say what they are for":         {"internal/utils", `package utils`},
+		"nothing registers itself":               {"auditexporter", `package p; func init() {}`},
+		"randomness is chosen with care":         {"internal/journal", `package p; import _ "math/rand"`},
 	}
 	for _, r := range rules {
 		t.Run(r.name, func(t *testing.T) {

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command otelaudit is the tool of auditors and operators: it proves stored
-// audit records sound and complete, or names what was changed.
+// audit records sound and complete, or names what was changed, and looks after
+// the records that a sink refused.
 package main
 
 import (
@@ -14,7 +15,7 @@ import (
 
 // Exit codes.
 const (
-	exitSound    = 0 // sound and complete
+	exitSound    = 0 // sound and complete, or done
 	exitBroken   = 1 // an integrity finding
 	exitUsage    = 2
 	exitRead     = 3 // something could not be read
@@ -27,6 +28,10 @@ var version = ""
 const usage = `Usage:
   otelaudit verify [--json] [--key FILE]... [--checkpoint FILE]... DIRECTORY|FILE...
   otelaudit journal check [--json] DIRECTORY
+  otelaudit quarantine ls [--json] DIRECTORY
+  otelaudit quarantine show [--json] DIRECTORY COORDINATE...
+  otelaudit quarantine replay [--reason TEXT] [--json] DIRECTORY COORDINATE...|--all
+  otelaudit quarantine drop --reason TEXT [--json] DIRECTORY COORDINATE...|--all
   otelaudit version
   otelaudit help
 
@@ -45,7 +50,14 @@ What a run has proven is remembered below $XDG_CONFIG_HOME/otelaudit/known
 (~/.config/otelaudit/known); a later run that finds less says so. After records
 were deleted on purpose, delete the file of that log there.
 
-Exit code: 0 sound and complete, 1 an integrity finding, 2 wrong usage, 3 something
+quarantine looks after the records that a sink refused for good. DIRECTORY is
+the quarantine directory of an exporter, or the folder quarantine in the journal
+directory; COORDINATE is <origin>/<index> as ls prints it. replay has a record
+stored after all, drop gives it up; the running collector does either with its
+next delivery, and seals that it did. show prints the record itself. Run it as the
+user of the collector.
+
+Exit code: 0 sound and complete, or done; 1 an integrity finding, 2 wrong usage, 3 something
 could not be read, 4 sound, but head or tail is not proven.
 `
 
@@ -64,6 +76,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return runVerify(args[1:], stdout, stderr)
 	case "journal":
 		return runJournal(args[1:], stdout, stderr)
+	case "quarantine":
+		return runQuarantine(args[1:], stdout, stderr)
 	case "version", "--version":
 		return write(stdout, "otelaudit "+buildVersion()+"\n")
 	case "help", "--help", "-h":

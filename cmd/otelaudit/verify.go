@@ -43,20 +43,9 @@ func parseVerify(args []string) (*request, error) {
 	flags.BoolVar(&r.json, "json", false, "")
 	flags.Var(&r.keys, "key", "")
 	flags.Var(&r.checkpoints, "checkpoint", "")
-	for {
-		if err := flags.Parse(args); err != nil {
-			return nil, err
-		}
-		rest := flags.Args()
-		if len(rest) == 0 {
-			break
-		}
-		if ended := len(args) > len(rest) && args[len(args)-len(rest)-1] == "--"; ended {
-			r.paths = append(r.paths, rest...)
-			break
-		}
-		r.paths = append(r.paths, rest[0])
-		args = rest[1:]
+	var err error
+	if r.paths, err = parseFlags(flags, args); err != nil {
+		return nil, err
 	}
 	if len(r.paths) == 0 {
 		return nil, errors.New("name a directory or a file")
@@ -67,6 +56,25 @@ func parseVerify(args []string) (*request, error) {
 		}
 	}
 	return &r, nil
+}
+
+// parseFlags parses flags before and after the other arguments, and returns
+// those. Behind `--` there are no flags.
+func parseFlags(flags *flag.FlagSet, args []string) (others []string, err error) {
+	for {
+		if err := flags.Parse(args); err != nil {
+			return nil, err
+		}
+		rest := flags.Args()
+		if len(rest) == 0 {
+			return others, nil
+		}
+		if ended := len(args) > len(rest) && args[len(args)-len(rest)-1] == "--"; ended {
+			return append(others, rest...), nil
+		}
+		others = append(others, rest[0])
+		args = rest[1:]
+	}
 }
 
 func runVerify(args []string, stdout, stderr io.Writer) int {
@@ -213,10 +221,14 @@ func (r *request) print(stdout io.Writer, report *verify.Report) error {
 	if !r.json {
 		return printText(stdout, report)
 	}
-	encoder := json.NewEncoder(stdout)
+	return printJSON(stdout, report)
+}
+
+func printJSON(w io.Writer, value any) error {
+	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(report); err != nil {
+	if err := encoder.Encode(value); err != nil {
 		return fmt.Errorf("print the report: %w", err)
 	}
 	return nil

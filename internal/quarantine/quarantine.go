@@ -194,7 +194,8 @@ func Read(directory string, c Coordinate) (Entry, error) {
 }
 
 // List returns the coordinates of the records in quarantine, sorted by the
-// start of their life and then by index.
+// start of their life and then by index. The error wraps os.ErrNotExist if the
+// directory is no quarantine.
 func List(directory string) ([]Coordinate, error) { return list(directory, records, math.MaxInt) }
 
 // Has says whether the record of the given coordinate is in quarantine.
@@ -247,13 +248,10 @@ func file(directory, folder string, c Coordinate) (string, error) {
 }
 
 // list returns coordinates that the files of a folder are named after, at most
-// so many, sorted; a folder that is missing has none. Files of other names are
-// not ours: what a crash left of a file that was never there.
+// so many, sorted. Files of other names are not ours: what a crash left of a
+// file that was never there.
 func list(directory, folder string, most int) (found []Coordinate, err error) {
 	f, err := os.Open(filepath.Join(directory, folder))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, fmt.Errorf("quarantine: %w", err)
 	}
@@ -337,7 +335,11 @@ func Ask(directory string, c Coordinate, r Request) error {
 // Requests returns the coordinates of records that something is asked for, at
 // most so many of them. It costs the reading of one small directory.
 func Requests(directory string, most int) ([]Coordinate, error) {
-	return list(directory, requests, most)
+	asked, err := list(directory, requests, most)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return asked, err
 }
 
 // ReadRequest returns what is asked for a record. The error wraps

@@ -84,9 +84,8 @@ func TestPutRefusesWhatDoesNotBelongTogether(t *testing.T) {
 			err := Put(directory, e)
 			require.Error(t, err)
 			assert.NotContains(t, err.Error(), "secret", "no content in errors")
-			listed, err := List(directory)
-			require.NoError(t, err)
-			assert.Empty(t, listed)
+			_, err = os.Stat(filepath.Join(directory, records))
+			require.ErrorIs(t, err, os.ErrNotExist)
 		})
 	}
 }
@@ -142,7 +141,11 @@ func TestModes(t *testing.T) {
 
 func TestList(t *testing.T) {
 	directory := t.TempDir()
-	empty, err := List(filepath.Join(directory, "missing"))
+	_, err := List(directory)
+	require.ErrorIs(t, err, os.ErrNotExist, "it would look like an empty one")
+	assertRequests(t, directory)
+	require.NoError(t, Make(directory))
+	empty, err := List(directory)
 	require.NoError(t, err)
 	assert.Empty(t, empty)
 

@@ -332,7 +332,7 @@ func (o *origin) write(entries []Entry, refuse Refuse, w *work, result *Result) 
 		switch w.known[i] {
 		case stubbed:
 			if err := refuse(e, "a stub is stored for it: it was refused before"); err != nil {
-				return fmt.Errorf("%s: quarantine: %w", e.coordinate(), err)
+				return fmt.Errorf("%s: %w", e.coordinate(), err)
 			}
 			result.Repeated++
 		case whole, earlier:
@@ -464,7 +464,7 @@ func (o *origin) stage(e *Entry, refuse Refuse, w *work, result *Result) error {
 	default:
 		reason := fmt.Sprintf("its line of %d bytes is longer than `file::max_line_bytes`, %d", length, limit)
 		if err := refuse(e, reason); err != nil {
-			return fmt.Errorf("%s: quarantine: %w", m.at, err)
+			return fmt.Errorf("%s: %w", m.at, err)
 		}
 		// The record is safe: now a stub may say that it is not here.
 		w.lines = e.appendStub(w.lines[:start])

@@ -105,14 +105,27 @@ var rules = []rule{
 	{
 		name: "the command is thin",
 		why: "an auditor's tool must not depend on the machines whose work it checks; " +
-			"of what they leave on disk it reads the journal, for operators",
+			"of what they leave on disk it reads the journal, for operators, and internal/doctor reads configurations as text",
 		check: func(s source) []string {
 			if !within(s.folder, "cmd") {
 				return nil
 			}
 			return s.importing(func(path string) bool {
 				return within(path, collector) && !within(path, pdata) ||
-					within(path, module) && !within(path, module+"/audit") && path != module+"/internal/durable" && path != module+"/internal/journal"
+					within(path, module) && !within(path, module+"/audit") && path != module+"/internal/durable" &&
+						path != module+"/internal/journal" && path != module+"/internal/doctor"
+			})
+		},
+	},
+	{
+		name: "internal/doctor reads text, nothing else",
+		why:  "it judges configurations of components that this build may not hold, and the command that uses it stays free of the collector",
+		check: func(s source) []string {
+			if !within(s.folder, "internal/doctor") {
+				return nil
+			}
+			return s.importing(func(path string) bool {
+				return within(path, module) || within(path, collector) || within(path, "os")
 			})
 		},
 	},
@@ -184,6 +197,7 @@ func TestArchitectureRulesCatch(t *testing.T) {
 		"audit/chain works on opaque digests":                 {"audit/chain", `package p; import _ "go.opentelemetry.io/collector/pdata/plog"`},
 		"internal/journal is a journal, not a collector part": {"internal/journal", `package p; import _ "go.opentelemetry.io/collector/pdata/plog"`},
 		"the command is thin":                                 {"cmd/otelaudit", `package p; import _ "github.com/otelaudit/otelaudit/internal/receipt"`},
+		"internal/doctor reads text, nothing else":            {"internal/doctor", `package p; import _ "go.opentelemetry.io/collector/confmap"`},
 		"testbed is black box":                                {"testbed", `package p; import _ "github.com/otelaudit/otelaudit/internal/journal"`},
 		"packages say what they are for":                      {"internal/utils", `package utils`},
 		"nothing registers itself":                            {"auditexporter", `package p; func init() {}`},

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command otelaudit is the tool of auditors and operators: it proves stored
-// audit records sound and complete, or names what was changed.
+// audit records sound and complete, or names what was changed, and finds what
+// in a collector's configuration breaks the promise of an audit pipeline.
 package main
 
 import (
@@ -14,8 +15,8 @@ import (
 
 // Exit codes.
 const (
-	exitSound    = 0 // sound and complete
-	exitBroken   = 1 // an integrity finding
+	exitSound    = 0 // sound and complete; a configuration without errors
+	exitBroken   = 1 // an integrity finding; a configuration with errors
 	exitUsage    = 2
 	exitRead     = 3 // something could not be read
 	exitUnproven = 4 // sound, but head or tail is not proven
@@ -27,6 +28,7 @@ var version = ""
 const usage = `Usage:
   otelaudit verify [--json] [--key FILE]... [--checkpoint FILE]... DIRECTORY|FILE...
   otelaudit journal check [--json] DIRECTORY
+  otelaudit doctor [--json] CONFIG.yaml...
   otelaudit version
   otelaudit help
 
@@ -47,6 +49,14 @@ were deleted on purpose, delete the file of that log there.
 
 Exit code: 0 sound and complete, 1 an integrity finding, 2 wrong usage, 3 something
 could not be read, 4 sound, but head or tail is not proven.
+
+doctor reads a collector configuration, several files as the collector merges
+them, and finds what around the audit components can lose, double or leak
+acknowledged events; docs/doctor.md lists the findings. What only the collector
+can resolve (${env:X}) is named where it matters, and not judged.
+
+Exit code: 0 no errors, 1 at least one error, 2 wrong usage, 3 a file could not be
+read or parsed.
 `
 
 func main() {
@@ -64,6 +74,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return runVerify(args[1:], stdout, stderr)
 	case "journal":
 		return runJournal(args[1:], stdout, stderr)
+	case "doctor":
+		return runDoctor(args[1:], stdout, stderr)
 	case "version", "--version":
 		return write(stdout, "otelaudit "+buildVersion()+"\n")
 	case "help", "--help", "-h":

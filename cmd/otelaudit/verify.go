@@ -6,13 +6,11 @@ package main
 import (
 	"crypto/ed25519"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/otelaudit/otelaudit/audit/chain"
@@ -43,20 +41,9 @@ func parseVerify(args []string) (*request, error) {
 	flags.BoolVar(&r.json, "json", false, "")
 	flags.Var(&r.keys, "key", "")
 	flags.Var(&r.checkpoints, "checkpoint", "")
-	for {
-		if err := flags.Parse(args); err != nil {
-			return nil, err
-		}
-		rest := flags.Args()
-		if len(rest) == 0 {
-			break
-		}
-		if ended := len(args) > len(rest) && args[len(args)-len(rest)-1] == "--"; ended {
-			r.paths = append(r.paths, rest...)
-			break
-		}
-		r.paths = append(r.paths, rest[0])
-		args = rest[1:]
+	var err error
+	if r.paths, err = parseMixed(flags, args); err != nil {
+		return nil, err
 	}
 	if len(r.paths) == 0 {
 		return nil, errors.New("name a directory or a file")
@@ -67,6 +54,25 @@ func parseVerify(args []string) (*request, error) {
 		}
 	}
 	return &r, nil
+}
+
+// parseMixed parses flags that stand before and after other arguments, and
+// returns those. After `--` there are no flags.
+func parseMixed(flags *flag.FlagSet, args []string) (others []string, err error) {
+	for {
+		if err := flags.Parse(args); err != nil {
+			return nil, err
+		}
+		rest := flags.Args()
+		if len(rest) == 0 {
+			return others, nil
+		}
+		if ended := len(args) > len(rest) && args[len(args)-len(rest)-1] == "--"; ended {
+			return append(others, rest...), nil
+		}
+		others = append(others, rest[0])
+		args = rest[1:]
+	}
 }
 
 func runVerify(args []string, stdout, stderr io.Writer) int {
@@ -196,28 +202,11 @@ func readKey(path string) (ed25519.PublicKey, error) {
 }
 
 // readSmall reads a key or a checkpoint.
-func readSmall(path string) (text []byte, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	text, err = io.ReadAll(io.LimitReader(f, chain.MaxNote+1))
-	if err == nil && len(text) > chain.MaxNote {
-		err = fmt.Errorf("%s is larger than %d bytes", path, chain.MaxNote)
-	}
-	return text, err
-}
+func readSmall(path string) ([]byte, error) { return readBounded(path, chain.MaxNote) }
 
 func (r *request) print(stdout io.Writer, report *verify.Report) error {
 	if !r.json {
 		return printText(stdout, report)
 	}
-	encoder := json.NewEncoder(stdout)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(report); err != nil {
-		return fmt.Errorf("print the report: %w", err)
-	}
-	return nil
+	return printJSON(stdout, report)
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode"
 
 	"github.com/otelaudit/otelaudit/internal/doctor"
 )
@@ -78,14 +79,25 @@ func printDiagnosis(w io.Writer, r *doctor.Report, asJSON bool) error {
 	}
 	var b strings.Builder
 	for _, f := range r.Findings {
-		fmt.Fprintf(&b, "%s %s at %s\n  %s:%d\n  %s\n  cure: %s\n\n", f.Severity, f.Code, f.Path, f.File, f.Line, f.Reason, f.Cure)
+		fmt.Fprintf(&b, "%s %s at %s\n  %s:%d\n  %s\n  cure: %s\n\n",
+			f.Severity, f.Code, printable(f.Path), printable(f.File), f.Line, printable(f.Reason), printable(f.Cure))
 	}
-	fmt.Fprintf(&b, "audit pipelines: %s\n", orNone(r.Pipelines))
+	fmt.Fprintf(&b, "audit pipelines: %s\n", printable(orNone(r.Pipelines)))
 	fmt.Fprintf(&b, "errors: %d, warnings: %d\n", r.Errors, r.Warnings)
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("print the report: %w", err)
 	}
 	return nil
+}
+
+// printable keeps what a configuration names from steering the terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
 }
 
 func orNone(names []string) string {

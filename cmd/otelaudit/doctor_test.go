@@ -73,6 +73,17 @@ func TestDoctorMergesFiles(t *testing.T) {
 	assert.Equal(t, exitBroken, otelaudit("doctor", over, unsafe).code, "`otlp:` without a value in the later file takes the earlier one away")
 }
 
+// A name in a configuration does not forge a line of the report.
+func TestDoctorPrintsNamesOnOneLine(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	require.NoError(t, os.WriteFile(config, []byte(`service: {pipelines: {"logs/\n\e[2Jerrors: 0": {receivers: ["audit/\nx"]}}}`), 0o600))
+	out := otelaudit("doctor", config)
+	assert.Equal(t, exitBroken, out.code)
+	assert.NotContains(t, out.stdout, "\x1b")
+	assert.NotContains(t, out.stdout, "\nx")
+	assert.NotContains(t, out.stdout, "\nerrors: 0")
+}
+
 func TestDoctorLargeFile(t *testing.T) {
 	large := filepath.Join(t.TempDir(), "large.yaml")
 	require.NoError(t, os.WriteFile(large, make([]byte, doctor.MaxFileBytes+1), 0o600))

@@ -15,6 +15,7 @@ package doctor
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 )
 
@@ -76,6 +77,9 @@ func Examine(files []File) (Report, error) {
 		if root == nil || parsed.kind != null { // an empty file adds nothing
 			root = merge(root, parsed)
 		}
+	}
+	if pipelines := root.at(service, "pipelines"); pipelines != nil && len(pipelines.fields) > maxPipelines {
+		return Report{}, pipelines.fault(fmt.Sprintf("more than %d pipelines", maxPipelines))
 	}
 	e := newExamination(root)
 	for _, check := range checks {

@@ -4,6 +4,7 @@
 package doctor
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -175,6 +176,10 @@ func TestUnreadable(t *testing.T) {
 		next := string(rune('b' + i))
 		bomb += next + ": &" + next + " [" + strings.Repeat("*"+name+", ", 9) + "*" + name + "]\n"
 	}
+	var pipelines strings.Builder
+	for i := range maxPipelines + 1 {
+		fmt.Fprintf(&pipelines, "    logs/%d:\n", i)
+	}
 	cases := []struct{ name, text, says string }{
 		{"syntax", "a:\n  - b\n c: d\n", "config.yaml: yaml: line 2"},
 		{"key twice", "a: 1\nb: 2\na: 3\n", `config.yaml:3: key "a" is set twice`},
@@ -191,6 +196,7 @@ func TestUnreadable(t *testing.T) {
 		{"key too deep", strings.Repeat("a::", 200) + "b: 1", "levels"},
 		{"aliases without end", bomb, "more than 100000 values"},
 		{"too large", strings.Repeat("#", MaxFileBytes+1), "config.yaml: larger than 1048576 bytes"},
+		{"too many pipelines", "service:\n  pipelines:\n" + pipelines.String(), "config.yaml:2: more than 1000 pipelines"},
 		{"not UTF-8", "a: \xff\n", "config.yaml: yaml: "},
 	}
 	for _, c := range cases {

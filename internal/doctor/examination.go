@@ -29,6 +29,13 @@ type examination struct {
 	pipelines []*pipeline // of every signal, in order of their ids
 	audits    []*pipeline // logs pipelines that hold an audit component, or stand before or behind one
 	findings  []Finding
+	noted     map[note]bool
+}
+
+// note is what is said once.
+type note struct {
+	code Code
+	path string
 }
 
 // pipeline is one of service::pipelines.
@@ -40,6 +47,8 @@ type pipeline struct {
 	processors []*part
 	exporters  []*part
 	guessed    bool // a list is to be resolved by the collector: what is absent proves nothing
+
+	previous, next []*pipeline // logs pipelines that connectors join to this one
 }
 
 // part is a component as a pipeline names it.
@@ -53,7 +62,7 @@ type part struct {
 }
 
 func newExamination(root *node) *examination {
-	e := &examination{root: root, findings: []Finding{}}
+	e := &examination{root: root, findings: []Finding{}, noted: map[note]bool{}}
 	pipelines := e.at(service, "pipelines")
 	if pipelines.unknown() {
 		e.unresolved(pipelines, "service::pipelines")
@@ -62,6 +71,7 @@ func newExamination(root *node) *examination {
 			e.pipelines = append(e.pipelines, e.newPipeline(id, pipelines.fields[id]))
 		}
 	}
+	e.connect()
 	e.audits = e.findAudits()
 	return e
 }
@@ -163,11 +173,10 @@ func (p *part) place(keys ...string) *node {
 
 // add notes a finding, once for each path.
 func (e *examination) add(code Code, at *node, path, reason, cure string) {
-	for _, f := range e.findings {
-		if f.Code == code && f.Path == path {
-			return
-		}
+	if e.noted[note{code, path}] {
+		return
 	}
+	e.noted[note{code, path}] = true
 	f := Finding{Severity: severities[code], Code: code, Path: path, Reason: reason, Cure: cure}
 	if at == nil {
 		at = e.root
@@ -244,13 +253,13 @@ func (e *examination) string(p *part, fallback string, keys ...string) (value st
 }
 
 // has says that an optional section of a component is there and not switched
-// off.
+// off. One that only the collector knows is taken to be there, and named.
 func (e *examination) has(p *part, keys ...string) bool {
 	if p.node.at(keys...).unset() {
 		return false
 	}
 	enabled, ok := e.boolean(p, true, append(slices.Clone(keys), "enabled")...)
-	return enabled && ok
+	return enabled || !ok
 }
 
 // shorten keeps what a configuration says readable in a report.

@@ -17,9 +17,8 @@ const defaultMaxElapsed = 5 * time.Minute
 // checkKept finds pipelines whose records no exporter stores.
 func (e *examination) checkKept() {
 	for _, p := range e.sealed() {
-		behind := e.exportersBehind(p)
-		guessed := p.guessed || slices.ContainsFunc(e.behind(p), func(other *pipeline) bool { return other.guessed })
-		keeps := slices.ContainsFunc(behind, func(x *part) bool {
+		guessed := p.guessed || slices.ContainsFunc(behind(p), func(other *pipeline) bool { return other.guessed })
+		keeps := slices.ContainsFunc(exportersBehind(p), func(x *part) bool {
 			return x.section == exporters && !x.is(passing...)
 		})
 		if !keeps && !guessed {
@@ -37,7 +36,7 @@ func (e *examination) checkKept() {
 // checkExporters judges what stands between the journal and the stores.
 func (e *examination) checkExporters() {
 	for _, p := range e.sealed() {
-		for _, x := range e.exportersBehind(p) {
+		for _, x := range exportersBehind(p) {
 			if x.section != exporters || !x.defined || x.is(passing...) {
 				continue
 			}
@@ -58,7 +57,7 @@ func (e *examination) checkOurExporter(x *part) {
 	if !ok {
 		return
 	}
-	if required && e.has(x, "sending_queue", "batch") {
+	if required && e.batches(x) {
 		e.found(codeQueueBatch, x, []string{"sending_queue", "batch"},
 			"a merged batch loses the context in which the audit processor learns what became of its records: the exporter does not start",
 			"remove `batch`: the processor sends large batches already")
@@ -90,7 +89,10 @@ func (e *examination) checkStockExporter(x *part) {
 		return // nothing waits in it: the processor repeats what fails
 	}
 	if !x.node.at("sending_queue", "storage").unset() {
-		e.checkStorage(x)
+		e.found(codeQueueDisk, x, []string{"sending_queue", "storage"},
+			"while the collector starts, the queue deletes what was in flight and writes it again later: a crash in between loses it, whatever is configured",
+			"write `sending_queue: {enabled: false}`: the journal is the queue, and keeps records until the exporter has sent them")
+		e.checkStorage(x, "sending_queue", "storage")
 		e.checkRetry(x, true)
 		return
 	}
@@ -117,6 +119,16 @@ func (e *examination) queues(x *part) bool {
 	return enabled && ok
 }
 
+// batches says that our exporter's queue merges requests. Without a value the
+// key switches it on.
+func (e *examination) batches(x *part) bool {
+	if x.node.at("sending_queue", "batch") == nil {
+		return false
+	}
+	enabled, ok := e.boolean(x, true, "sending_queue", "batch", "enabled")
+	return enabled && ok
+}
+
 // checkRetry finds a queue that drops what the store does not take.
 func (e *examination) checkRetry(x *part, onByDefault bool) {
 	enabled, ok := e.boolean(x, onByDefault, "retry_on_failure", "enabled")
@@ -137,12 +149,8 @@ func (e *examination) checkRetry(x *part, onByDefault bool) {
 	}
 }
 
-// checkStorage judges a queue on disk.
-func (e *examination) checkStorage(x *part) {
-	keys := []string{"sending_queue", "storage"}
-	e.found(codeQueueDisk, x, keys,
-		"while the collector starts, the queue deletes what was in flight and writes it again later: a crash in between loses it, whatever is configured",
-		"write `sending_queue: {enabled: false}`: the journal is the queue, and keeps records until the exporter has sent them")
+// checkStorage judges the extension that a component keeps its state in.
+func (e *examination) checkStorage(x *part, keys ...string) {
 	id, ok := e.string(x, "", keys...)
 	if !ok {
 		return
@@ -156,13 +164,13 @@ func (e *examination) checkStorage(x *part) {
 	}
 	if !storage.is("filestorage") {
 		e.found(codeStorageOther, storage, nil,
-			"it is not known whether it syncs what the exporter's queue writes before it answers",
-			"use `file_storage` with `fsync: true`, or no queue")
+			"it is not known whether it has synced what "+x.id+" writes before it answers",
+			"use `file_storage` with `fsync: true`")
 		return
 	}
 	if synced, ok := e.boolean(storage, false, "fsync"); ok && !synced {
 		e.found(codeStorageSync, storage, []string{"fsync"},
-			"`fsync` is off by default: a power failure loses what the queue has accepted, and can leave a file that keeps the collector from starting",
+			"`fsync` is off by default: a power failure loses what "+x.id+" has written, and can leave a file that keeps the collector from starting",
 			"write `fsync: true`")
 	}
 }

@@ -20,6 +20,7 @@ const (
 	MaxFileBytes = 1 << 20 // bytes of one file
 	maxNodes     = 100_000 // values of one file, each alias counted as what it stands for
 	maxDepth     = 64      // levels of nesting
+	maxPipelines = 1000    // of all files: each is compared with those that it leads to
 )
 
 // keyDelimiter joins the keys of a path. The collector splits keys at it.
@@ -247,7 +248,7 @@ func (n *node) unset() bool {
 
 // boolean is a value that must be true or false.
 func (n *node) boolean() (value, ok bool) {
-	if n.kind != scalar || n.tag != "!!bool" {
+	if n == nil || n.kind != scalar || n.tag != "!!bool" {
 		return false, false
 	}
 	return strings.EqualFold(n.text, "true"), true
@@ -256,7 +257,7 @@ func (n *node) boolean() (value, ok bool) {
 // duration is a value such as 5s; a bare number is nanoseconds, as it is to
 // the collector.
 func (n *node) duration() (time.Duration, bool) {
-	if n.kind != scalar {
+	if n == nil || n.kind != scalar {
 		return 0, false
 	}
 	if n.tag == "!!int" {

@@ -9,10 +9,12 @@ import (
 	"strings"
 )
 
+const defaultAuditEndpoint = "127.0.0.1:4319"
+
 // checkReceivers judges the doors of the audit pipelines.
 func (e *examination) checkReceivers() {
 	for _, p := range e.audits {
-		for _, r := range e.receiversBefore(p) {
+		for _, r := range receiversBefore(p) {
 			if r.defined {
 				e.checkReceiver(r)
 			}
@@ -23,15 +25,11 @@ func (e *examination) checkReceivers() {
 func (e *examination) checkReceiver(r *part) {
 	switch {
 	case r.is(auditType):
-		e.checkDoor(r, "127.0.0.1:4319", "http")
+		e.checkDoor(r, defaultAuditEndpoint, "http")
 		e.checkTenantHeader(r)
 	case r.is("otlp"):
-		if r.node.at("protocols", "grpc") != nil {
-			e.checkDoor(r, "localhost:4317", "protocols", "grpc")
-		}
-		if r.node.at("protocols", "http") != nil {
-			e.checkDoor(r, "localhost:4318", "protocols", "http")
-		}
+		e.checkProtocol(r, "localhost:4317", "protocols", "grpc")
+		e.checkProtocol(r, "localhost:4318", "protocols", "http")
 	case r.is("nop"):
 	case r.is("kafka"):
 		e.checkKafka(r)
@@ -44,14 +42,23 @@ func (e *examination) checkReceiver(r *part) {
 	}
 }
 
+// checkProtocol judges one server of the otlp receiver, if it is on.
+func (e *examination) checkProtocol(r *part, fallback string, keys ...string) {
+	n := r.node.at(keys...)
+	if n == nil {
+		return
+	}
+	if enabled, ok := n.at("enabled").boolean(); ok && !enabled {
+		return
+	}
+	e.checkDoor(r, fallback, keys...)
+}
+
 // checkDoor judges a server that the audit events come in by.
 func (e *examination) checkDoor(r *part, fallback string, keys ...string) {
 	at := func(key string) []string { return append(keys[:len(keys):len(keys)], key) }
 	if n := r.node.at(keys...); n.unknown() {
 		e.unresolved(n, r.path(keys...))
-		return
-	}
-	if enabled, ok := e.boolean(r, true, at("enabled")...); ok && !enabled {
 		return
 	}
 	if transport, ok := e.string(r, "tcp", at("transport")...); ok && strings.HasPrefix(transport, "unix") {
@@ -156,5 +163,7 @@ func (e *examination) checkTail(r *part) {
 		e.found(codeReceiverOffset, r, []string{"storage"},
 			"where it has read up to is kept in memory: after a restart events are skipped or come again",
 			"write `storage: file_storage`, and define that extension with `fsync: true`")
+		return
 	}
+	e.checkStorage(r, "storage")
 }

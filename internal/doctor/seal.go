@@ -69,16 +69,16 @@ func (e *examination) checkSealAround(p *pipeline) {
 	if p.guessed {
 		return
 	}
-	before, behind := e.before(p), e.behind(p)
+	upstream, downstream := before(p), behind(p)
 	for _, r := range p.receivers {
-		if isAudit(r) && !sealing(p) && !slices.ContainsFunc(behind, uncertain) {
+		if isAudit(r) && !sealing(p) && !slices.ContainsFunc(downstream, uncertain) {
 			e.add(codeUnsealedReceiver, r.use, p.path(receivers, r.id),
 				"no audit processor stands behind this audit receiver: nothing can answer for the events, and every request is refused with 503",
 				"name an `audit` processor, last, in `"+p.path(processors)+"`")
 		}
 	}
 	for _, x := range p.exporters {
-		if isAudit(x) && !sealing(p) && !slices.ContainsFunc(before, uncertain) {
+		if isAudit(x) && !sealing(p) && !slices.ContainsFunc(upstream, uncertain) {
 			e.add(codeUnsealedExporter, x.use, p.path(exporters, x.id),
 				"no audit processor stands before this audit exporter: it refuses every record, because none is sealed",
 				"name an `audit` processor, last, in `"+p.path(processors)+"`")
@@ -90,7 +90,7 @@ func (e *examination) checkSealAround(p *pipeline) {
 func uncertain(p *pipeline) bool { return sealing(p) || p.guessed }
 
 func (e *examination) checkSecondSeal(p *pipeline) {
-	for _, other := range e.processorsBehind(p) {
+	for _, other := range processorsBehind(p) {
 		if isAudit(other) {
 			e.add(codeSecondSeal, other.use, p.path(processors, other.id),
 				"sealed records are sealed again: each is kept in two journals, its first seal is no longer what the exporter checks, and an audit receiver answers 503 because two processors answer it",
@@ -103,14 +103,14 @@ func (e *examination) checkSecondSeal(p *pipeline) {
 func (e *examination) checkReceiverSeals() {
 	seals := map[string][]string{}
 	for _, p := range e.sealed() {
-		for _, r := range e.receiversBefore(p) {
+		for _, r := range receiversBefore(p) {
 			if isAudit(r) && !slices.Contains(seals[r.id], p.id) {
 				seals[r.id] = append(seals[r.id], p.id)
 			}
 		}
 	}
 	for _, p := range e.sealed() {
-		for _, r := range e.receiversBefore(p) {
+		for _, r := range receiversBefore(p) {
 			if fed := seals[r.id]; isAudit(r) && len(fed) > 1 {
 				e.add(codeSecondSeal, r.use, r.path(),
 					"it feeds the audit processors of several pipelines ("+strings.Join(fed, ", ")+"): two answers to one request, so the receiver answers 503",
@@ -138,7 +138,7 @@ var (
 // checkBeforeSeal finds processors that lose events which nothing has sealed.
 func (e *examination) checkBeforeSeal() {
 	for _, p := range e.sealed() {
-		for _, q := range e.processorsBefore(p) {
+		for _, q := range processorsBefore(p) {
 			e.checkBefore(q)
 		}
 	}
@@ -169,7 +169,7 @@ func (e *examination) checkBefore(q *part) {
 // checkAfterSeal finds processors behind the seal.
 func (e *examination) checkAfterSeal() {
 	for _, p := range e.sealed() {
-		for _, q := range e.processorsBehind(p) {
+		for _, q := range processorsBehind(p) {
 			e.checkAfter(q)
 		}
 	}
@@ -206,7 +206,7 @@ var connectorLoss = map[string]string{
 // checkConnectors finds connectors that sealed records pass.
 func (e *examination) checkConnectors() {
 	for _, p := range e.sealed() {
-		for _, c := range e.exportersBehind(p) {
+		for _, c := range exportersBehind(p) {
 			if c.section == connectors && e.leadsToLogs(c) {
 				e.checkConnector(c)
 			}

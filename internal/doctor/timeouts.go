@@ -37,7 +37,7 @@ func (e *examination) checkTimeouts() {
 				fmt.Sprintf("the receiver gives up after %v and answers 503, before the processor after %v answers 202: clients send again what is kept", request, wait),
 				"set `ack_timeout` below the receiver's `request_timeout`")
 		}
-		for _, x := range e.exportersBehind(p) {
+		for _, x := range exportersBehind(p) {
 			if x.section == exporters && x.defined && !x.is(passing...) {
 				e.checkAttempts(x, wait)
 			}
@@ -49,7 +49,7 @@ func (e *examination) checkTimeouts() {
 // none is known.
 func (e *examination) checkRequestTimeouts(p *pipeline) time.Duration {
 	var shortest time.Duration
-	for _, r := range e.receiversBefore(p) {
+	for _, r := range receiversBefore(p) {
 		if !isAudit(r) || !r.defined {
 			continue
 		}

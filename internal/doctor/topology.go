@@ -16,7 +16,7 @@ func (e *examination) findAudits() []*pipeline {
 			continue
 		}
 		ours := p.seal() >= 0 || slices.ContainsFunc(slices.Concat(p.receivers, p.exporters), isAudit)
-		joined := slices.ContainsFunc(e.before(p), sealing) || slices.ContainsFunc(e.behind(p), sealing)
+		joined := slices.ContainsFunc(before(p), sealing) || slices.ContainsFunc(behind(p), sealing)
 		if ours || joined {
 			audits = append(audits, p)
 		}
@@ -38,23 +38,27 @@ func (p *pipeline) seal() int { return slices.IndexFunc(p.processors, isAudit) }
 
 // before are the logs pipelines whose records come to p through connectors. It
 // does not look past one that seals: what stands before that is its own.
-func (e *examination) before(p *pipeline) []*pipeline {
-	return e.joined(p, func(from, to *pipeline) bool {
-		return (from == p || !sealing(from)) && connects(to, from)
+func before(p *pipeline) []*pipeline {
+	return joined(p, func(from *pipeline) []*pipeline {
+		if from != p && sealing(from) {
+			return nil
+		}
+		return from.previous
 	})
 }
 
 // behind are the logs pipelines that records of p come to through connectors.
-func (e *examination) behind(p *pipeline) []*pipeline {
-	return e.joined(p, connects)
+func behind(p *pipeline) []*pipeline {
+	return joined(p, func(from *pipeline) []*pipeline { return from.next })
 }
 
-// joined is what next leads to from p, at any distance, without p.
-func (e *examination) joined(p *pipeline, next func(from, to *pipeline) bool) []*pipeline {
-	reached := []*pipeline{p}
+// joined is what neighbours lead to from p, at any distance, without p.
+func joined(p *pipeline, neighbours func(*pipeline) []*pipeline) []*pipeline {
+	reached, seen := []*pipeline{p}, map[*pipeline]bool{p: true}
 	for i := 0; i < len(reached); i++ { // grows below
-		for _, other := range e.pipelines {
-			if other.signal == logsSignal && !slices.Contains(reached, other) && next(reached[i], other) {
+		for _, other := range neighbours(reached[i]) {
+			if !seen[other] {
+				seen[other] = true
 				reached = append(reached, other)
 			}
 		}
@@ -62,19 +66,33 @@ func (e *examination) joined(p *pipeline, next func(from, to *pipeline) bool) []
 	return reached[1:]
 }
 
-// connects says that a connector takes records of one pipeline to another.
-func connects(from, to *pipeline) bool {
-	return slices.ContainsFunc(from.exporters, func(out *part) bool {
-		return out.section == connectors && slices.ContainsFunc(to.receivers, func(in *part) bool {
-			return in.section == connectors && in.id == out.id
-		})
-	})
+// connect joins logs pipelines that a connector takes records from and to.
+func (e *examination) connect() {
+	receiving := map[string][]*pipeline{} // by connector
+	for _, p := range e.pipelines {
+		for _, r := range p.receivers {
+			if r.section == connectors && p.signal == logsSignal {
+				receiving[r.id] = append(receiving[r.id], p)
+			}
+		}
+	}
+	for _, p := range e.pipelines {
+		for _, x := range p.exporters {
+			if x.section != connectors || p.signal != logsSignal {
+				continue
+			}
+			for _, to := range receiving[x.id] {
+				p.next = append(p.next, to)
+				to.previous = append(to.previous, p)
+			}
+		}
+	}
 }
 
 // processorsBefore are those that records meet before they are sealed.
-func (e *examination) processorsBefore(p *pipeline) []*part {
+func processorsBefore(p *pipeline) []*part {
 	found := slices.Clone(p.processors[:p.seal()])
-	for _, other := range e.before(p) {
+	for _, other := range before(p) {
 		if !sealing(other) {
 			found = append(found, other.processors...)
 		}
@@ -83,27 +101,27 @@ func (e *examination) processorsBefore(p *pipeline) []*part {
 }
 
 // processorsBehind are those that sealed records meet.
-func (e *examination) processorsBehind(p *pipeline) []*part {
+func processorsBehind(p *pipeline) []*part {
 	found := slices.Clone(p.processors[p.seal()+1:])
-	for _, other := range e.behind(p) {
+	for _, other := range behind(p) {
 		found = append(found, other.processors...)
 	}
 	return found
 }
 
 // exportersBehind are the exporters and connectors that sealed records meet.
-func (e *examination) exportersBehind(p *pipeline) []*part {
+func exportersBehind(p *pipeline) []*part {
 	found := slices.Clone(p.exporters)
-	for _, other := range e.behind(p) {
+	for _, other := range behind(p) {
 		found = append(found, other.exporters...)
 	}
 	return found
 }
 
 // receiversBefore are the doors through which events come to p.
-func (e *examination) receiversBefore(p *pipeline) []*part {
+func receiversBefore(p *pipeline) []*part {
 	found := slices.Clone(p.receivers)
-	for _, other := range e.before(p) {
+	for _, other := range before(p) {
 		if !sealing(other) {
 			found = append(found, other.receivers...)
 		}

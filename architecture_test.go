@@ -106,7 +106,8 @@ var rules = []rule{
 	{
 		name: "the command is thin",
 		why: "an auditor's tool must not depend on the machines whose work it checks; " +
-			"of what they leave on disk it reads, for operators, the journal and the quarantine, where it also leaves requests",
+			"of what they leave on disk it reads, for operators, the journal and the quarantine, where it also leaves requests; " +
+			"internal/doctor reads configurations as text",
 		check: func(s source) []string {
 			if !within(s.folder, "cmd") {
 				return nil
@@ -114,7 +115,19 @@ var rules = []rule{
 			return s.importing(func(path string) bool {
 				return within(path, collector) && !within(path, pdata) ||
 					within(path, module) && !within(path, module+"/audit") && path != module+"/internal/durable" &&
-						path != module+"/internal/journal" && path != module+"/internal/quarantine"
+						path != module+"/internal/journal" && path != module+"/internal/quarantine" && path != module+"/internal/doctor"
+			})
+		},
+	},
+	{
+		name: "internal/doctor reads text, nothing else",
+		why:  "it judges configurations of components that this build may not hold, and the command that uses it stays free of the collector",
+		check: func(s source) []string {
+			if !within(s.folder, "internal/doctor") {
+				return nil
+			}
+			return s.importing(func(path string) bool {
+				return within(path, module) || within(path, collector) || within(path, "os")
 			})
 		},
 	},
@@ -180,16 +193,17 @@ func TestArchitecture(t *testing.T) {
 // Each rule must be able to fail: here is a file that breaks it.
 func TestArchitectureRulesCatch(t *testing.T) {
 	offenders := map[string]struct{ folder, code string }{
-		"components do not import each other":    {"auditexporter/internal/filesink", `package p; import _ "github.com/otelaudit/otelaudit/auditprocessor"`},
-		"audit/ is importable by anybody":        {"audit/verify", `package p; import _ "go.opentelemetry.io/collector/component"`},
-		"audit/ knows no file, network or clock": {"audit", `package p; import "time"; var now = time.Now`},
-		"audit/chain works on opaque digests":    {"audit/chain", `package p; import _ "go.opentelemetry.io/collector/pdata/plog"`},
-		"what is on disk is no collector part":   {"internal/quarantine", `package p; import _ "go.opentelemetry.io/collector/pdata/plog"`},
-		"the command is thin":                    {"cmd/otelaudit", `package p; import _ "github.com/otelaudit/otelaudit/internal/receipt"`},
-		"testbed is black box":                   {"testbed", `package p; import _ "github.com/otelaudit/otelaudit/internal/journal"`},
-		"packages say what they are for":         {"internal/utils", `package utils`},
-		"nothing registers itself":               {"auditexporter", `package p; func init() {}`},
-		"randomness is chosen with care":         {"internal/journal", `package p; import _ "math/rand"`},
+		"components do not import each other":      {"auditexporter/internal/filesink", `package p; import _ "github.com/otelaudit/otelaudit/auditprocessor"`},
+		"audit/ is importable by anybody":          {"audit/verify", `package p; import _ "go.opentelemetry.io/collector/component"`},
+		"audit/ knows no file, network or clock":   {"audit", `package p; import "time"; var now = time.Now`},
+		"audit/chain works on opaque digests":      {"audit/chain", `package p; import _ "go.opentelemetry.io/collector/pdata/plog"`},
+		"what is on disk is no collector part":     {"internal/quarantine", `package p; import _ "go.opentelemetry.io/collector/pdata/plog"`},
+		"the command is thin":                      {"cmd/otelaudit", `package p; import _ "github.com/otelaudit/otelaudit/internal/receipt"`},
+		"testbed is black box":                     {"testbed", `package p; import _ "github.com/otelaudit/otelaudit/internal/journal"`},
+		"packages say what they are for":           {"internal/utils", `package utils`},
+		"nothing registers itself":                 {"auditexporter", `package p; func init() {}`},
+		"randomness is chosen with care":           {"internal/journal", `package p; import _ "math/rand"`},
+		"internal/doctor reads text, nothing else": {"internal/doctor", `package p; import _ "go.opentelemetry.io/collector/confmap"`},
 	}
 	for _, r := range rules {
 		t.Run(r.name, func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/exporter/exportertest"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"golang.org/x/sys/unix"
 
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/auditexporter"
@@ -48,6 +49,7 @@ func benchPipeline(b *testing.B, callers, records int) {
 	template.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().RemoveIf(func(plog.LogRecord) bool { return sent.Add(1) > int64(records) })
 	sent.Store(0)
 	b.ReportAllocs()
+	before := processorTime(b)
 	b.ResetTimer()
 	done := make(chan error, callers)
 	for range callers {
@@ -71,6 +73,14 @@ func benchPipeline(b *testing.B, callers, records int) {
 	}
 	require.Eventually(b, func() bool { _, left := p.journal.Backlog(); return left == 0 }, 5*time.Minute, time.Millisecond)
 	b.StopTimer()
+	b.ReportMetric(float64(processorTime(b)-before)/float64(b.N), "cpu-ns/op")
 	require.NoError(b, p.Shutdown(context.Background()))
 	require.NoError(b, exporter.Shutdown(context.Background()))
+}
+
+// processorTime is what the process has used of all processors.
+func processorTime(b *testing.B) time.Duration {
+	var usage unix.Rusage
+	require.NoError(b, unix.Getrusage(unix.RUSAGE_SELF, &usage))
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }

@@ -2,8 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command otelaudit is the tool of auditors and operators: it proves stored
-// audit records sound and complete, or names what was changed, and looks after
-// the records that a sink refused.
+// audit records sound and complete, or names what was changed, looks after the
+// records that a sink refused, and finds what in a collector's configuration
+// breaks the promise of an audit pipeline.
 package main
 
 import (
@@ -15,8 +16,8 @@ import (
 
 // Exit codes.
 const (
-	exitSound    = 0 // sound and complete, or done
-	exitBroken   = 1 // an integrity finding
+	exitSound    = 0 // sound and complete, done, or a configuration without errors
+	exitBroken   = 1 // an integrity finding, or a configuration with errors
 	exitUsage    = 2
 	exitRead     = 3 // something could not be read
 	exitUnproven = 4 // sound, but head or tail is not proven
@@ -32,6 +33,7 @@ const usage = `Usage:
   otelaudit quarantine show [--json] DIRECTORY COORDINATE...
   otelaudit quarantine replay [--reason TEXT] [--json] DIRECTORY COORDINATE...|--all
   otelaudit quarantine drop --reason TEXT [--json] DIRECTORY COORDINATE...|--all
+  otelaudit doctor [--json] CONFIG.yaml...
   otelaudit version
   otelaudit help
 
@@ -59,6 +61,14 @@ user of the collector.
 
 Exit code: 0 sound and complete, or done; 1 an integrity finding, 2 wrong usage, 3 something
 could not be read, 4 sound, but head or tail is not proven.
+
+doctor reads a collector configuration, several files as the collector merges
+them, and finds what around the audit components can lose, double or leak
+acknowledged events; docs/doctor.md lists the findings. What only the collector
+can resolve (${env:X}) is named where it matters, and not judged.
+
+Exit code: 0 no errors, 1 at least one error, 2 wrong usage, 3 a file could not be
+read or parsed.
 `
 
 func main() {
@@ -78,6 +88,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return runJournal(args[1:], stdout, stderr)
 	case "quarantine":
 		return runQuarantine(args[1:], stdout, stderr)
+	case "doctor":
+		return runDoctor(args[1:], stdout, stderr)
 	case "version", "--version":
 		return write(stdout, "otelaudit "+buildVersion()+"\n")
 	case "help", "--help", "-h":

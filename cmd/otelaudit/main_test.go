@@ -128,6 +128,14 @@ func TestUsage(t *testing.T) {
 		{[]string{"verify", "--key", "no/such/key", "."}, exitRead, "no/such/key"},
 		{[]string{"verify", "--key", "main_test.go", "."}, exitRead, "want a PEM block PUBLIC KEY"},
 		{[]string{"verify", "--checkpoint", "main_test.go", "."}, exitRead, "not a checkpoint"},
+		{[]string{"doctor", "--help"}, exitSound, ""},
+		{[]string{"doctor"}, exitUsage, "name a collector configuration"},
+		{[]string{"doctor", "--frobnicate", "x"}, exitUsage, "not defined: -frobnicate"},
+		{append([]string{"doctor"}, make([]string, 65)...), exitUsage, "at most 64 files"},
+		{[]string{"doctor", "no/such/file"}, exitRead, "no/such/file"},
+		{[]string{"doctor", "--", "--json"}, exitRead, "--json"},
+		{[]string{"doctor", "main_test.go"}, exitRead, "main_test.go: yaml: "},
+		{[]string{"doctor", "."}, exitRead, "is a directory"},
 	}
 	for _, c := range cases {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {

@@ -6,13 +6,11 @@ package main
 import (
 	"crypto/ed25519"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/otelaudit/otelaudit/audit/chain"
@@ -204,32 +202,11 @@ func readKey(path string) (ed25519.PublicKey, error) {
 }
 
 // readSmall reads a key or a checkpoint.
-func readSmall(path string) (text []byte, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	text, err = io.ReadAll(io.LimitReader(f, chain.MaxNote+1))
-	if err == nil && len(text) > chain.MaxNote {
-		err = fmt.Errorf("%s is larger than %d bytes", path, chain.MaxNote)
-	}
-	return text, err
-}
+func readSmall(path string) ([]byte, error) { return readBounded(path, chain.MaxNote) }
 
 func (r *request) print(stdout io.Writer, report *verify.Report) error {
 	if !r.json {
 		return printText(stdout, report)
 	}
 	return printJSON(stdout, report)
-}
-
-func printJSON(w io.Writer, value any) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(value); err != nil {
-		return fmt.Errorf("print the report: %w", err)
-	}
-	return nil
 }

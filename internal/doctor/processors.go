@@ -1,0 +1,120 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"path"
+	"slices"
+	"strings"
+)
+
+// checkShared finds directories and processors that two would use.
+func (e *examination) checkShared() {
+	e.checkReusedProcessors()
+	var seals []*part
+	var stores []*part
+	for _, p := range e.audits {
+		seals = append(seals, slices.DeleteFunc(slices.Clone(p.processors), func(q *part) bool { return !isAudit(q) })...)
+		stores = append(stores, slices.DeleteFunc(slices.Clone(p.exporters), func(x *part) bool { return !isAudit(x) })...)
+	}
+	e.checkDirectories(seals, codeJournalShared, []string{"journal", "directory"},
+		"one journal belongs to one processor in one pipeline: the second one cannot lock the directory and the collector does not start",
+		"a directory of its own for each")
+	e.checkDirectories(stores, codeStoreShared, []string{"file", "directory"},
+		"one store belongs to one exporter: the second one cannot lock the directory and the collector does not start",
+		"a directory of its own for each, or the same exporter in both pipelines")
+}
+
+// checkReusedProcessors finds a processor in several pipelines. Unlike
+// exporters, the collector makes one for each.
+func (e *examination) checkReusedProcessors() {
+	users := map[string][]string{}
+	for _, p := range e.sealed() {
+		q := p.processors[p.seal()]
+		users[q.id] = append(users[q.id], p.id)
+	}
+	for _, p := range e.sealed() {
+		q := p.processors[p.seal()]
+		if in := users[q.id]; len(in) > 1 {
+			e.found(codeJournalShared, q, []string{"journal", "directory"},
+				"pipelines "+strings.Join(in, ", ")+" each start this processor on one journal: the second cannot lock it and the collector does not start",
+				"define a processor for each pipeline, such as `audit/"+pipelineName(in[1])+"`, with a directory of its own; or one pipeline with all receivers")
+		}
+	}
+}
+
+// pipelineName is the name part of `logs/name`.
+func pipelineName(id string) string {
+	if _, name, ok := strings.Cut(id, "/"); ok {
+		return name
+	}
+	return "second"
+}
+
+// checkDirectories finds two components with one directory. Texts are
+// compared: two equal `${env:X}` are one directory.
+func (e *examination) checkDirectories(parts []*part, code Code, keys []string, reason, cure string) {
+	first := map[string]string{} // by directory: the component that has it
+	for _, p := range parts {
+		n := p.node.at(keys...)
+		if n == nil || n.kind != scalar || n.text == "" {
+			continue
+		}
+		directory := path.Clean(n.text)
+		if other, taken := first[directory]; taken && other != p.id {
+			e.found(code, p, keys, reason+" (the other is "+other+")", cure)
+		} else {
+			first[directory] = p.id
+		}
+	}
+}
+
+// checkProcessors judges the audit processors themselves, and where they and
+// our exporters keep what they have.
+func (e *examination) checkProcessors() {
+	for _, p := range e.audits {
+		for _, q := range p.processors {
+			if isAudit(q) && q.defined {
+				e.checkProcessor(q)
+			}
+		}
+		for _, x := range p.exporters {
+			if isAudit(x) && x.defined {
+				e.checkDirectory(x, "file", "directory")
+			}
+		}
+	}
+}
+
+func (e *examination) checkProcessor(q *part) {
+	e.checkDirectory(q, "journal", "directory")
+	if enabled, ok := e.boolean(q, true, "redaction", "enabled"); ok && !enabled {
+		e.found(codeRedactionOff, q, []string{"redaction", "enabled"},
+			"secrets in events are hashed, sealed and stored as they come, and evidence cannot be masked afterwards",
+			"remove it: redaction is on by default; name exceptions in `redaction::ignore_keys`")
+	}
+}
+
+// checkDirectory judges where acknowledged events are kept. One that only the
+// collector knows is a deployment's usual way, and no finding.
+func (e *examination) checkDirectory(p *part, keys ...string) {
+	n := p.node.at(keys...)
+	if n.unset() || n.kind != scalar || strings.HasPrefix(n.text, "${") {
+		return
+	}
+	directory := path.Clean(n.text)
+	if !path.IsAbs(directory) {
+		e.found(codeDirRelative, p, keys,
+			shorten(directory)+" depends on where the collector is started: from elsewhere it begins an empty one, and what the old one holds is not delivered or not found",
+			"write the whole path, such as /var/lib/otelcol-audit/"+path.Base(directory))
+		return
+	}
+	for _, volatile := range []string{"/tmp", "/var/tmp", "/dev/shm", "/run", "/var/run"} {
+		if directory == volatile || strings.HasPrefix(directory, volatile+"/") {
+			e.found(codeDirTemporary, p, keys,
+				"what is below "+volatile+" is deleted at a restart, or by a cleaner: acknowledged events go with it",
+				"write a path on a disk that stays, such as /var/lib/otelcol-audit/"+path.Base(directory))
+		}
+	}
+}

@@ -37,8 +37,10 @@ type forwarder struct {
 	logger     *zap.Logger
 	host       component.Host
 
-	cancel context.CancelFunc
-	done   chan struct{}
+	eager    bool          // no send waits for more: callers wait for deliveries
+	draining chan struct{} // closed once shutdown waits for the last sends
+	cancel   context.CancelFunc
+	done     chan struct{}
 
 	// Owned by the goroutine of run.
 	failing bool
@@ -62,7 +64,7 @@ func newForwarder(p *auditProcessor, host component.Host) *forwarder {
 		path:       filepath.Join(directory, checkpointFile),
 		quarantine: filepath.Join(directory, quarantineDirectory),
 		telemetry:  p.telemetry, logger: p.logger, host: host, conflict: &p.conflict,
-		gone: map[coordinate]struct{}{},
+		gone: map[coordinate]struct{}{}, eager: p.config.Ack == ackDelivered, draining: make(chan struct{}),
 		done: make(chan struct{}), caughtUp: make(chan struct{}),
 	}
 	f.watch = watch{after: p.config.StuckAfter, report: f.reportStuck}
@@ -85,6 +87,7 @@ const releaseTimeout = 3 * time.Second
 // forwarder goes on: the next consumer holds a send although its context has
 // ended.
 func (f *forwarder) drain(timeout time.Duration, stopSealed bool) bool {
+	close(f.draining)
 	if stopSealed {
 		timer := time.NewTimer(timeout)
 		defer timer.Stop()
@@ -143,26 +146,57 @@ func (f *forwarder) run(ctx context.Context) {
 	}
 }
 
-// gather waits for a frame and takes what else is there, up to one send.
+// linger is how long a send that is not full waits for more. Many small groups
+// so become one send, and the sink's syncs, on the disk that acknowledgements
+// wait for as well, become few.
+const linger = 20 * time.Millisecond
+
+// gather waits for a frame and takes what else is there, and what comes within
+// linger unless somebody waits for the delivery, up to one send.
 func (f *forwarder) gather(ctx context.Context) ([]piece, error) {
 	frame, err := f.journal.Next(ctx)
-	var pieces []piece
-	bytes, records := 0, 0
-	for frame != nil && err == nil {
-		pieces = appendPieces(pieces, frame)
-		bytes += frame.Bytes
-		if frame.Group != nil {
-			records += frame.Group.Records
-		}
-		if bytes >= sendBytes || records >= sendRecords {
+	var g gathered
+	for lingered := f.eager; frame != nil && err == nil; {
+		if g.add(frame) {
 			break
 		}
-		frame, err = f.journal.Poll()
+		if frame, err = f.journal.Poll(); frame == nil && err == nil && !lingered {
+			lingered = true
+			f.pause(ctx)
+			frame, err = f.journal.Poll()
+		}
 	}
-	if len(pieces) > 0 {
-		return pieces, nil // an error comes again at the next call
+	if len(g.pieces) > 0 {
+		return g.pieces, nil // an error comes again at the next call
 	}
 	return nil, err
+}
+
+// pause waits for linger, or until everything has to go out.
+func (f *forwarder) pause(ctx context.Context) {
+	timer := time.NewTimer(linger)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-f.draining:
+	case <-ctx.Done():
+	}
+}
+
+// gathered is what one send is made of.
+type gathered struct {
+	pieces         []piece
+	bytes, records int
+}
+
+// add is true once there is enough for a send.
+func (g *gathered) add(frame *journal.Frame) bool {
+	g.pieces = appendPieces(g.pieces, frame)
+	g.bytes += frame.Bytes
+	if frame.Group != nil {
+		g.records += frame.Group.Records
+	}
+	return g.bytes >= sendBytes || g.records >= sendRecords
 }
 
 // deliver hands the pieces over in sends of bounded size. It returns an error

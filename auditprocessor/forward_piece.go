@@ -253,9 +253,12 @@ var errLinks = errors.New("a journal request has another number of links than of
 
 // decode returns the records of p as the journal holds them, in order.
 func (p *piece) decode() (plog.Logs, error) {
-	logs, err := unmarshaler.UnmarshalLogs(p.request.Payload)
-	if err != nil {
-		return plog.Logs{}, fmt.Errorf("decode journal request: %w", err)
+	logs, live := p.request.Live.(plog.Logs)
+	if p.request.Live = nil; !live { // a consumer may change what it is given: a live form serves once
+		var err error
+		if logs, err = unmarshaler.UnmarshalLogs(p.request.Payload); err != nil {
+			return plog.Logs{}, fmt.Errorf("decode journal request: %w", err)
+		}
 	}
 	if logs.LogRecordCount() != len(p.request.Links) {
 		return plog.Logs{}, errLinks

@@ -843,6 +843,7 @@ func TestShutdownBesideADeafConsumer(t *testing.T) {
 		config.DrainTimeout = maxDrainTimeout
 		release := make(chan struct{})
 		p := startProcessor(t, config, newStockFake(func(context.Context, []string) error { <-release; return nil }))
+		time.Sleep(2 * linger) // the start record is on its way
 		require.NoError(t, p.ConsumeLogs(t.Context(), event("kept")))
 		begun := time.Now()
 		require.ErrorIs(t, p.Shutdown(t.Context()), errHeld)

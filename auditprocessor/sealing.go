@@ -30,7 +30,9 @@ type sealing struct {
 
 // newSealing is an error if one id comes twice with different content.
 func newSealing(logs plog.Logs, verdicts []verdict) (*sealing, error) {
-	s := &sealing{logs: logs, verdicts: verdicts}
+	// Moved: the caller's logs end with its call, these may go to the forwarder.
+	s := &sealing{logs: plog.NewLogs(), verdicts: verdicts}
+	logs.ResourceLogs().MoveAndAppendTo(s.logs.ResourceLogs())
 	if len(verdicts) == 1 {
 		return s, nil
 	}
@@ -126,7 +128,7 @@ func (s *sealing) newRequest() (*journal.Request, error) {
 		return nil, fmt.Errorf("marshal records: %w", err)
 	}
 	n := s.logs.LogRecordCount()
-	r := &journal.Request{Kind: journal.Client, Payload: payload, Links: make([]chain.Link, n)}
+	r := &journal.Request{Kind: journal.Client, Payload: payload, Links: make([]chain.Link, n), Live: s.logs}
 	for k := range r.Links {
 		v := &s.verdicts[s.at(k)]
 		r.Links[k].Stream, r.Links[k].Digest = v.stream, v.digest

@@ -76,6 +76,9 @@ type Observer struct {
 }
 
 func (o *Options) setDefaults() {
+	if o.MaxBytes == 0 {
+		o.MaxBytes = math.MaxInt64
+	}
 	if o.GroupBytes == 0 {
 		o.GroupBytes = 4 << 20
 	}
@@ -86,7 +89,7 @@ func (o *Options) setDefaults() {
 		o.IDBytes = 1 << 30
 	}
 	if o.fullTable == 0 {
-		o.fullTable = fullTable
+		o.fullTable = min(fullTable, int(o.reserveBytes()/storedID))
 	}
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = 64 << 20
@@ -99,9 +102,6 @@ func (o *Options) setDefaults() {
 	}
 	o.GroupBytes = min(o.GroupBytes, maxRequest)
 	o.MaxStreams = min(o.MaxStreams, maxHeads-2) // the origin's and the overflow stream come on top
-	if o.MaxBytes == 0 {
-		o.MaxBytes = math.MaxInt64
-	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -158,6 +158,9 @@ type Journal struct {
 	grown    chan struct{}
 	backlog  backlog // guarded by mu
 
+	live      map[uint64][]any // guarded by mu; by frame: what its requests have for Live
+	liveBytes int              // guarded by mu; of the payloads that live stands for
+
 	delivered uint64        // guarded by mu; number of the newest delivered frame
 	moved     chan struct{} // guarded by mu; closed when delivered grows, nil while nobody waits
 
@@ -209,7 +212,7 @@ func open(options Options, d disk) (*Journal, error) {
 	}
 	j := &Journal{
 		options: options, disk: d, lock: lock,
-		done: make(chan struct{}), wake: make(chan struct{}, 1), grown: make(chan struct{}),
+		done: make(chan struct{}), wake: make(chan struct{}, 1), grown: make(chan struct{}), live: map[uint64][]any{},
 	}
 	j.reserve.journal = j
 	if err := j.start(); err != nil {
@@ -311,6 +314,11 @@ type Request struct {
 	// Identities has one entry a link, or none where no record came with an id.
 	// No id is in it twice.
 	Identities []Identity
+	// Live is the caller's own form of Payload, which the journal does not look
+	// into. While it has room for it, it hands it out with the sealed request,
+	// and saves the reader to decode. The caller must not touch it again, but
+	// after an error that says that nothing of r was kept.
+	Live any
 	// Frame is the number of the frame that holds the request.
 	Frame uint64
 
@@ -482,6 +490,45 @@ func (j *Journal) putBack(requests []*Request) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.waiting = slices.Concat(requests, j.waiting)
+}
+
+// maxLive bounds the payloads whose live forms are kept, in bytes. In memory
+// each takes several times that.
+const maxLive = 8 << 20
+
+// keepLive remembers the live forms of a group until the reader comes to its
+// frame. A reader that is far behind decodes.
+func (j *Journal) keepLive(frame uint64, group []*Request) {
+	size := 0
+	for _, r := range group {
+		size += len(r.Payload)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.liveBytes+size > maxLive {
+		return
+	}
+	forms := make([]any, len(group))
+	for i, r := range group {
+		forms[i], r.Live = r.Live, nil
+	}
+	j.live[frame] = forms
+	j.liveBytes += size
+}
+
+// takeLive gives the live forms of a group to its requests, once.
+func (j *Journal) takeLive(frame uint64, group *Group) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	forms, kept := j.live[frame]
+	if !kept {
+		return
+	}
+	delete(j.live, frame)
+	for i := range group.Requests {
+		group.Requests[i].Live = forms[i]
+		j.liveBytes -= len(group.Requests[i].Payload)
+	}
 }
 
 // publish makes durable frames visible to the forwarder.

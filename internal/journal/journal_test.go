@@ -603,3 +603,40 @@ func TestManyClientsOnARealDisk(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, numbers, 1, "delivered segments go")
 }
+
+// A request that was sealed a moment ago comes back in its live form; one that
+// was sealed too long ago for that, or by another process, does not.
+func TestLiveForms(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.option.GroupBytes, w.option.MaxBytes = maxLive, 8*maxLive
+		w.open()
+		small, large := w.client(1), w.client(1)
+		small.Live, large.Live = "small", "large"
+		large.Payload = make([]byte, maxLive)
+		last := w.client(1)
+		last.Live = "last"
+		for _, r := range []*Request{small, large, last} {
+			require.NoError(t, w.seal(r))
+		}
+		var forms []any
+		for range 5 {
+			frame, err := w.journal.Poll()
+			require.NoError(t, err)
+			if frame != nil && frame.Group != nil && frame.Group.Kind == Client {
+				forms = append(forms, frame.Group.Requests[0].Live)
+			}
+		}
+		require.Equal(t, []any{"small", nil, "last"}, forms)
+		require.Zero(t, w.journal.liveBytes)
+		require.Empty(t, w.journal.live)
+		w.kill()
+		w.open()
+		for frame, err := w.journal.Poll(); frame != nil; frame, err = w.journal.Poll() {
+			require.NoError(t, err)
+			if frame.Group != nil {
+				require.Nil(t, frame.Group.Requests[0].Live)
+			}
+		}
+		w.kill()
+	})
+}

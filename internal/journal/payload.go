@@ -34,6 +34,9 @@ type Sealed struct {
 	Links   []chain.Link
 	Hashes  []chain.Hash
 
+	// Live is what Request.Live was, nil where that is gone.
+	Live any
+
 	Identities []Identity // for recovery alone, see parseGroup
 }
 

@@ -104,6 +104,7 @@ func (r *reader) open(f frame) (*Frame, error) {
 		if err != nil {
 			return nil, err
 		}
+		r.journal.takeLive(f.number, &group)
 		opened.Group = &group
 		undelivered.backlog.add(&group.header)
 	case frameCheckpoint:

@@ -18,8 +18,12 @@ const (
 	reserveFile  = "reserve"
 	reserveRetry = time.Second
 
-	leastReserve = 1 << 20
+	leastReserve = 4 << 20
 	mostReserve  = 32 << 20
+
+	// storedID is what an id takes in a file, about: the reserve has room for a
+	// full one.
+	storedID = 192
 )
 
 // reserve is room on the disk that is given up when there is none left: then

@@ -165,7 +165,7 @@ func (w *writer) writeGroup(group []*Request) error {
 	w.state.begin()
 	records := w.encodeGroup(group)
 	started := time.Now()
-	if err := w.append(frameGroup); err != nil {
+	if err := w.append(frameGroup, group); err != nil {
 		w.state.rollback()
 		return fmt.Errorf("%w: %w", ErrWrite, err)
 	}
@@ -220,8 +220,8 @@ func (w *writer) encodeRequest(request *Request, sealedAt int64) {
 // append writes the frame in buffer, syncs it and publishes it. After a failure
 // the segment is not written to again: the kernel may call the next sync a
 // success although pages are lost. What failed is cut off again: it was refused,
-// and a restart shall not find it.
-func (w *writer) append(kind frameKind) error {
+// and a restart shall not find it. group is what the frame holds of requests.
+func (w *writer) append(kind frameKind, group []*Request) error {
 	if err := finishFrame(w.buffer, kind, w.next, w.salt); err != nil {
 		return err
 	}
@@ -233,6 +233,7 @@ func (w *writer) append(kind frameKind) error {
 		return w.abandon(err)
 	}
 	w.length += int64(len(w.buffer))
+	w.journal.keepLive(w.next, group)
 	w.journal.publish(w.next, w.length)
 	w.next++
 	return nil
@@ -357,7 +358,7 @@ func (w *writer) writeCheckpoint() error {
 		return err
 	}
 	w.buffer = appendCheckpoint(beginFrame(w.buffer[:0]), c)
-	return w.append(frameCheckpoint)
+	return w.append(frameCheckpoint, nil)
 }
 
 func (w *writer) signCheckpoint() (*Checkpoint, error) {

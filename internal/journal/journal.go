@@ -501,7 +501,12 @@ const maxLive = 8 << 20
 func (j *Journal) keepLive(frame uint64, group []*Request) {
 	size := 0
 	for _, r := range group {
-		size += len(r.Payload)
+		if r.Live != nil {
+			size += len(r.Payload)
+		}
+	}
+	if size == 0 {
+		return
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -526,8 +531,9 @@ func (j *Journal) takeLive(frame uint64, group *Group) {
 	}
 	delete(j.live, frame)
 	for i := range group.Requests {
-		group.Requests[i].Live = forms[i]
-		j.liveBytes -= len(group.Requests[i].Payload)
+		if group.Requests[i].Live = forms[i]; forms[i] != nil {
+			j.liveBytes -= len(group.Requests[i].Payload)
+		}
 	}
 }
 

@@ -155,7 +155,7 @@ func Put(directory string, e *Entry) error {
 		// Whoever wrote it may have died before its name was durable.
 		return durable.SyncDir(filepath.Dir(path))
 	}
-	text := e.append(nil)
+	text := e.text()
 	if len(text) > maxFile {
 		return fmt.Errorf("quarantine %s: record of %d bytes is longer than %d", c, len(text), maxFile)
 	}
@@ -367,7 +367,7 @@ func write(directory, folder string, c Coordinate, r Request) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(path, r.append(nil))
+	return durable.WriteFile(path, r.text())
 }
 
 func readRequest(directory, folder string, c Coordinate) (Request, error) {

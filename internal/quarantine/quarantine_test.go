@@ -141,13 +141,18 @@ func TestModes(t *testing.T) {
 
 func TestList(t *testing.T) {
 	directory := t.TempDir()
-	_, err := List(directory)
-	require.ErrorIs(t, err, os.ErrNotExist, "it would look like an empty one")
-	assertRequests(t, directory)
-	require.NoError(t, Make(directory))
-	empty, err := List(directory)
-	require.NoError(t, err)
-	assert.Empty(t, empty)
+	for _, made := range []bool{false, true} {
+		if made {
+			require.NoError(t, Make(directory))
+		}
+		exists, err := Exists(directory)
+		require.NoError(t, err)
+		assert.Equal(t, made, exists)
+		empty, err := List(directory)
+		require.NoError(t, err)
+		assert.Empty(t, empty)
+		assertRequests(t, directory)
+	}
 
 	later := entry(3, event)
 	later.Link.Origin = "host-1/00112233445566aa/20261124T090700Z-00000000"

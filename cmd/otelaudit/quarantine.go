@@ -105,8 +105,14 @@ func (c *care) take(rest []string) error {
 }
 
 func (c *care) run(stdout io.Writer) error {
+	exists, err := quarantine.Exists(c.directory)
+	if err != nil {
+		return err
+	}
+	if !exists { // it would look like an empty one
+		return fmt.Errorf("%s is no quarantine directory; an exporter makes it at its start, a processor when it is first needed", c.directory)
+	}
 	if c.all {
-		var err error
 		if c.coordinates, err = quarantine.List(c.directory); err != nil {
 			return err
 		}

@@ -46,8 +46,8 @@ func (e *Entry) check() error {
 	return nil
 }
 
-func (e *Entry) append(dst []byte) []byte {
-	dst = appendTime(dst, e.At)
+func (e *Entry) text() []byte {
+	dst := appendTime(nil, e.At)
 	dst = appendText(dst, "reason", e.Reason)
 	dst = appendText(dst, "sink", e.Sink)
 	dst = append(dst, `,"line":`...)
@@ -75,7 +75,7 @@ func ParseEntry(text []byte) (Entry, error) {
 	if err := e.check(); err != nil {
 		return Entry{}, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	if !bytes.Equal(e.append(nil), text) {
+	if !bytes.Equal(e.text(), text) {
 		return Entry{}, ErrMalformed
 	}
 	return e, nil
@@ -92,8 +92,8 @@ func (r *Request) check() error {
 	return nil
 }
 
-func (r *Request) append(dst []byte) []byte {
-	dst = appendTime(dst, r.At)
+func (r *Request) text() []byte {
+	dst := appendTime(nil, r.At)
 	dst = appendText(dst, "action", string(r.Action))
 	dst = appendText(dst, "reason", r.Reason)
 	return append(dst, "}\n"...)
@@ -105,7 +105,7 @@ func ParseRequest(text []byte) (Request, error) {
 	p := parser{rest: text}
 	r := Request{At: p.time(), Action: Action(p.text("action")), Reason: p.text("reason")}
 	p.want("}\n")
-	if p.failed || len(p.rest) > 0 || !bytes.Equal(r.append(nil), text) {
+	if p.failed || len(p.rest) > 0 || !bytes.Equal(r.text(), text) {
 		return Request{}, ErrMalformed
 	}
 	if err := r.check(); err != nil {

@@ -155,7 +155,7 @@ func Put(directory string, e *Entry) error {
 		// Whoever wrote it may have died before its name was durable.
 		return durable.SyncDir(filepath.Dir(path))
 	}
-	text := e.append(nil)
+	text := e.text()
 	if len(text) > maxFile {
 		return fmt.Errorf("quarantine %s: record of %d bytes is longer than %d", c, len(text), maxFile)
 	}
@@ -170,6 +170,15 @@ func Make(directory string) error {
 		}
 	}
 	return nil
+}
+
+// Exists says whether the directory is a quarantine.
+func Exists(directory string) (bool, error) {
+	info, err := os.Stat(filepath.Join(directory, records))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && info.IsDir(), err
 }
 
 // Read returns the record of the given coordinate. The error wraps
@@ -194,8 +203,8 @@ func Read(directory string, c Coordinate) (Entry, error) {
 }
 
 // List returns the coordinates of the records in quarantine, sorted by the
-// start of their life and then by index. The error wraps os.ErrNotExist if the
-// directory is no quarantine.
+// start of their life and then by index. A directory that Put never made has
+// none.
 func List(directory string) ([]Coordinate, error) { return list(directory, records, math.MaxInt) }
 
 // Has says whether the record of the given coordinate is in quarantine.
@@ -248,10 +257,13 @@ func file(directory, folder string, c Coordinate) (string, error) {
 }
 
 // list returns coordinates that the files of a folder are named after, at most
-// so many, sorted. Files of other names are not ours: what a crash left of a
-// file that was never there.
+// so many, sorted; a folder that is missing has none. Files of other names are
+// not ours: what a crash left of a file that was never there.
 func list(directory, folder string, most int) (found []Coordinate, err error) {
 	f, err := os.Open(filepath.Join(directory, folder))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("quarantine: %w", err)
 	}
@@ -335,11 +347,7 @@ func Ask(directory string, c Coordinate, r Request) error {
 // Requests returns the coordinates of records that something is asked for, at
 // most so many of them. It costs the reading of one small directory.
 func Requests(directory string, most int) ([]Coordinate, error) {
-	asked, err := list(directory, requests, most)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	return asked, err
+	return list(directory, requests, most)
 }
 
 // ReadRequest returns what is asked for a record. The error wraps
@@ -367,7 +375,7 @@ func write(directory, folder string, c Coordinate, r Request) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(path, r.append(nil))
+	return durable.WriteFile(path, r.text())
 }
 
 func readRequest(directory, folder string, c Coordinate) (Request, error) {

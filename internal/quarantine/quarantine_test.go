@@ -141,13 +141,18 @@ func TestModes(t *testing.T) {
 
 func TestList(t *testing.T) {
 	directory := t.TempDir()
-	_, err := List(directory)
-	require.ErrorIs(t, err, os.ErrNotExist, "it would look like an empty one")
-	assertRequests(t, directory)
-	require.NoError(t, Make(directory))
-	empty, err := List(directory)
-	require.NoError(t, err)
-	assert.Empty(t, empty)
+	for _, made := range []bool{false, true} {
+		if made {
+			require.NoError(t, Make(directory))
+		}
+		exists, err := Exists(directory)
+		require.NoError(t, err)
+		assert.Equal(t, made, exists)
+		empty, err := List(directory)
+		require.NoError(t, err)
+		assert.Empty(t, empty)
+		assertRequests(t, directory)
+	}
 
 	later := entry(3, event)
 	later.Link.Origin = "host-1/00112233445566aa/20261124T090700Z-00000000"
@@ -261,7 +266,7 @@ func TestReadRefusesWhatStandsUnderAnotherName(t *testing.T) {
 }
 
 func TestParseRefuses(t *testing.T) {
-	good := string(entry(7, event).append(nil))
+	good := string(entry(7, event).text())
 	change := func(old, replacement string) string {
 		require.Contains(t, good, old)
 		return strings.Replace(good, old, replacement, 1)
@@ -295,17 +300,17 @@ func TestParseRefuses(t *testing.T) {
 
 // What is accepted has one spelling.
 func FuzzParse(f *testing.F) {
-	f.Add(entry(7, event).append(nil))
+	f.Add(entry(7, event).text())
 	for _, r := range []Request{{Action: Replay}, {Action: Drop, Reason: "ticket \"7\""}} {
-		f.Add(r.append(nil))
+		f.Add(r.text())
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if e, err := ParseEntry(text); err == nil {
-			require.Equal(t, text, e.append(nil))
+			require.Equal(t, text, e.text())
 			require.Equal(t, e.Link.Digest, chain.Hash(sha256.Sum256(e.Event)))
 		}
 		if r, err := ParseRequest(text); err == nil {
-			require.Equal(t, text, r.append(nil))
+			require.Equal(t, text, r.text())
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -187,7 +188,9 @@ func soon(t *testing.T, done func() bool) {
 func quarantined(t *testing.T, config *Config) int {
 	t.Helper()
 	listed, err := quarantine.List(filepath.Join(config.Journal.Directory, quarantineDirectory))
-	require.NoError(t, err)
+	if !errors.Is(err, os.ErrNotExist) { // it is made for the first record
+		require.NoError(t, err)
+	}
 	return len(listed)
 }
 
@@ -213,6 +216,7 @@ func TestPoisonRecords(t *testing.T) {
 			require.NoError(t, p.ConsumeLogs(t.Context(), event("c")))
 			soon(t, func() bool { return sink.has("c") && sink.count(audit.EventQuarantine) == len(bad) })
 			assertCounters(t, telemetry, int64(15-len(bad)), int64(len(bad)))
+			require.Zero(t, max(0, sum(telemetry, "otelcol_processor_audit_quarantine_failures")))
 			require.NoError(t, p.Shutdown(t.Context()))
 
 			want := slices.DeleteFunc(append(slices.Clone(request), "b", "c"), func(id string) bool { return slices.Contains(bad, id) })
@@ -932,4 +936,162 @@ func TestFitKeepsTheRecords(t *testing.T) {
 		}
 	}
 	require.Equal(t, 120, at)
+}
+
+// Whatever mixes poison, outages (told as what they are or as permanent) and
+// restarts: all but the poison arrives, in order, and the poison alone is in
+// quarantine.
+func TestPoisonOutagesAndRestarts(t *testing.T) {
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			config := testConfig(t, t.TempDir())
+			sink := newStockFake(nil)
+			var sent, bad []string
+			for life := range uint64(4) {
+				random := rand.New(rand.NewPCG(seed, life)) //nolint:gosec // a test that can be repeated
+				synctest.Test(t, func(t *testing.T) {
+					config.DrainTimeout = time.Duration(1+random.IntN(3000)) * time.Millisecond
+					last := life == 3
+					sink.setRule(weather(random, last))
+					p := startProcessor(t, config, sink)
+					for range 1 + random.IntN(4) {
+						request := ids(fmt.Sprint(seed, "-", life, "-", len(sent)), 1+random.IntN(12))
+						for i := range request {
+							if random.IntN(6) == 0 {
+								request[i] += "-poison"
+								bad = append(bad, request[i])
+							}
+						}
+						sent = append(sent, request...)
+						require.NoError(t, p.ConsumeLogs(t.Context(), events(request...)))
+						time.Sleep(time.Duration(random.IntN(4000)) * time.Millisecond)
+					}
+					if last {
+						time.Sleep(10 * time.Minute)
+						_, records := p.journal.Backlog()
+						require.Zero(t, records)
+					}
+					require.NoError(t, p.Shutdown(t.Context()))
+				})
+			}
+			var arrived []string
+			for _, id := range sink.clients() { // some come twice
+				if !slices.Contains(arrived, id) {
+					arrived = append(arrived, id)
+				}
+			}
+			require.Equal(t, slices.DeleteFunc(sent, func(id string) bool { return slices.Contains(bad, id) }), arrived)
+			require.Equal(t, len(bad), quarantined(t, config))
+			require.GreaterOrEqual(t, sink.count(audit.EventQuarantine), len(bad))
+		})
+	}
+}
+
+// weather makes a consumer that refuses poison for good and is out every now
+// and then, for two seconds; if it shall be good, not for ever.
+func weather(random *rand.Rand, good bool) func(context.Context, []string) error {
+	begun := time.Now()
+	outages := []error{nil, nil, errors.New("down"), errPoison, errors.Join(errPoison, errors.New("down"))}
+	random.Shuffle(len(outages), func(i, k int) { outages[i], outages[k] = outages[k], outages[i] })
+	return func(_ context.Context, names []string) error {
+		if at := int(time.Since(begun) / (2 * time.Second)); !good || at < 2*len(outages) {
+			if outage := outages[at%len(outages)]; outage != nil {
+				return outage
+			}
+		}
+		if slices.ContainsFunc(names, func(name string) bool { return strings.HasSuffix(name, "-poison") }) {
+			return errPoison
+		}
+		return nil
+	}
+}
+
+// Of two exporters one refuses a record for good, the other is down: the
+// record waits for the other.
+func TestOnePartOfAJoinedErrorIsNotPermanent(t *testing.T) {
+	directory := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		config := testConfig(t, directory)
+		down := errors.New("down")
+		sink := newStockFake(func(_ context.Context, names []string) error {
+			if slices.Contains(names, "a") {
+				return errors.Join(errPoison, down)
+			}
+			return nil
+		})
+		p := startProcessor(t, config, sink)
+		time.Sleep(10 * time.Second)
+		require.NoError(t, p.ConsumeLogs(t.Context(), event("a")))
+		time.Sleep(time.Minute)
+		require.Zero(t, quarantined(t, config))
+		sink.setRule(refusing("a"))
+		time.Sleep(time.Minute)
+		require.Equal(t, 1, quarantined(t, config))
+		require.NoError(t, p.Shutdown(t.Context()))
+	})
+}
+
+// While the quarantine directory cannot be written nothing behind the record
+// goes on, and the record itself is not sent again: it is judged already.
+func TestQuarantineCannotBeWritten(t *testing.T) {
+	directory := t.TempDir()
+	path := filepath.Join(directory, quarantineDirectory)
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	synctest.Test(t, func(t *testing.T) {
+		config := testConfig(t, directory)
+		host := &statusHost{Host: componenttest.NewNopHost()}
+		sink := newStockFake(refusing("a"))
+		p, telemetry := startOn(t, config, sink, host)
+		time.Sleep(10 * time.Second)
+		require.NoError(t, p.ConsumeLogs(t.Context(), event("a")))
+		require.NoError(t, p.ConsumeLogs(t.Context(), event("b")))
+		time.Sleep(2 * time.Minute)
+		require.False(t, sink.has("b"))
+		require.Greater(t, sum(telemetry, "otelcol_processor_audit_quarantine_failures"), int64(10))
+		require.ErrorContains(t, host.last().Err(), "quarantine")
+		attempts := sink.attempts()
+		time.Sleep(time.Minute)
+		require.Equal(t, attempts, sink.attempts())
+
+		require.NoError(t, os.Remove(path))
+		time.Sleep(10 * time.Second)
+		require.True(t, sink.has("b"))
+		require.Equal(t, 1, quarantined(t, config))
+		require.Equal(t, 1, sink.count(audit.EventQuarantine))
+		require.Equal(t, componentstatus.StatusOK, host.last().Status())
+		require.NoError(t, p.Shutdown(t.Context()))
+	})
+}
+
+// A replay that the consumer cannot take now is tried again; delivery goes on
+// beside it.
+func TestReplayWaits(t *testing.T) {
+	directory := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		config := testConfig(t, directory)
+		sink := newStockFake(refusing("a"))
+		p, telemetry := startOn(t, config, sink, componenttest.NewNopHost())
+		require.NoError(t, p.ConsumeLogs(t.Context(), event("a")))
+		time.Sleep(10 * time.Second)
+		path := filepath.Join(directory, quarantineDirectory)
+		listed, err := quarantine.List(path)
+		require.NoError(t, err)
+		require.Len(t, listed, 1)
+		require.NoError(t, quarantine.Ask(path, listed[0], quarantine.Request{Action: quarantine.Replay, At: time.Now()}))
+		sink.setRule(func(_ context.Context, names []string) error {
+			if slices.Contains(names, "a") {
+				return errors.New("busy")
+			}
+			return nil
+		})
+		require.NoError(t, p.ConsumeLogs(t.Context(), event("b")))
+		time.Sleep(5 * time.Minute)
+		require.True(t, sink.has("b"))
+		require.Greater(t, sum(telemetry, "otelcol_processor_audit_quarantine_failures"), int64(3))
+		sink.setRule(take)
+		time.Sleep(2 * time.Minute) // an idle log does it with the next heartbeat
+		require.Equal(t, []string{"b", "a"}, sink.clients())
+		require.Zero(t, quarantined(t, config))
+		require.NoError(t, p.Shutdown(t.Context()))
+	})
 }

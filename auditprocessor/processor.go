@@ -21,7 +21,6 @@ import (
 	"github.com/otelaudit/otelaudit/audit/chain"
 	"github.com/otelaudit/otelaudit/auditprocessor/internal/metadata"
 	"github.com/otelaudit/otelaudit/internal/journal"
-	"github.com/otelaudit/otelaudit/internal/quarantine"
 )
 
 // auditProcessor wires stages, journal and forwarder. ConsumeLogs may be called
@@ -125,9 +124,6 @@ func (p *auditProcessor) begin(j *journal.Journal, key ed25519.PrivateKey, host 
 	}
 	public := key.Public().(ed25519.PublicKey)
 	if err := writeVerifier(filepath.Join(p.config.Journal.Directory, verifierFile), public); err != nil {
-		return err
-	}
-	if err := quarantine.Make(filepath.Join(p.config.Journal.Directory, quarantineDirectory)); err != nil {
 		return err
 	}
 	p.journal = j

@@ -25,6 +25,10 @@ func (p *auditProcessor) registerGauges() error {
 			o.Observe(bytes)
 			return nil
 		}),
+		p.telemetry.RegisterProcessorAuditCapacityBytesCallback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(p.config.Journal.MaxBytes)
+			return nil
+		}),
 		p.telemetry.RegisterProcessorAuditPendingAgeCallback(func(_ context.Context, o metric.Float64Observer) error {
 			o.Observe(p.forwarder.age().Seconds())
 			return nil

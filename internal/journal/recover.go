@@ -6,6 +6,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 )
 
@@ -18,7 +19,7 @@ type CorruptError struct {
 }
 
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("journal is damaged in %s at byte %d: %v: keep a copy of the directory, restore it from one that is whole, or point `journal::directory` at an empty directory and keep this one as evidence", e.File, e.Offset, e.Err)
+	return fmt.Sprintf("journal is damaged in %s at byte %d: %v: keep a copy of the directory, restore it from one that is whole, or point `journal::directory` at an empty directory and keep this one as evidence; `otelaudit journal check` reads it without changing it", e.File, e.Offset, e.Err)
 }
 
 func (e *CorruptError) Unwrap() error { return e.Err }
@@ -31,6 +32,8 @@ type recovery struct {
 	next     place  // of the first undelivered frame
 	newest   []byte // the last frame of the last segment, as it stands there
 	torn     int64  // bytes behind the accepted end of the last segment
+
+	buffer []byte // the segment being read; newest is in it
 }
 
 // place is where a frame begins.
@@ -93,6 +96,26 @@ func (j *Journal) oldestOf(births []birth, cursor uint64) (int, error) {
 		return i, nil
 	}
 	return 0, nil
+}
+
+// read reads a whole file over the last one: fresh memory for each segment of a
+// long backlog would take longer than the reading.
+func (r *recovery) read(path string) (data []byte, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if size := info.Size(); int64(cap(r.buffer)) < size {
+		r.buffer = make([]byte, size)
+	}
+	r.buffer = r.buffer[:info.Size()]
+	_, err = io.ReadFull(file, r.buffer)
+	return r.buffer, err
 }
 
 func (j *Journal) checkCursor(r *recovery, cursor uint64) error {
@@ -190,7 +213,7 @@ func readStateFrame(path string, number uint64) (f frame, err error) {
 func (j *Journal) recoverSegment(r *recovery, births []birth, i int, cursor uint64) error {
 	b := births[i]
 	path := j.segmentPath(b.number)
-	data, err := os.ReadFile(path)
+	data, err := r.read(path)
 	if err != nil {
 		return fmt.Errorf("read segment: %w", err)
 	}

@@ -28,6 +28,7 @@ type TelemetryBuilder struct {
 	meter                            metric.Meter
 	mu                               sync.Mutex
 	registrations                    []metric.Registration
+	ProcessorAuditCapacityBytes      metric.Int64ObservableGauge
 	ProcessorAuditDeliveredRecords   metric.Int64Counter
 	ProcessorAuditDeliveryFailures   metric.Int64Counter
 	ProcessorAuditDuplicateRecords   metric.Int64Counter
@@ -59,6 +60,21 @@ type telemetryBuilderOptionFunc func(mb *TelemetryBuilder)
 
 func (tbof telemetryBuilderOptionFunc) apply(mb *TelemetryBuilder) {
 	tbof(mb)
+}
+
+// RegisterProcessorAuditCapacityBytesCallback sets callback for observable ProcessorAuditCapacityBytes metric.
+func (builder *TelemetryBuilder) RegisterProcessorAuditCapacityBytesCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ProcessorAuditCapacityBytes, obs: o})
+		return nil
+	}, builder.ProcessorAuditCapacityBytes)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
 }
 
 // RegisterProcessorAuditPendingAgeCallback sets callback for observable ProcessorAuditPendingAge metric.
@@ -159,6 +175,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	}
 	builder.meter = Meter(settings)
 	var err, errs error
+	builder.ProcessorAuditCapacityBytes, err = builder.meter.Int64ObservableGauge(
+		"otelcol_processor_audit_capacity_bytes",
+		metric.WithDescription("Undelivered bytes above which requests are refused. Alert where pending_bytes comes near it. [Development]"),
+		metric.WithUnit("By"),
+	)
+	errs = errors.Join(errs, err)
 	builder.ProcessorAuditDeliveredRecords, err = builder.meter.Int64Counter(
 		"otelcol_processor_audit_delivered_records",
 		metric.WithDescription("Client records that the next consumer took and no exporter put into quarantine. A record counts when its group is delivered; one that is delivered again after a crash counts as recovered, and again here. [Development]"),

@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 
 	"github.com/otelaudit/otelaudit/auditexporter"
+	"github.com/otelaudit/otelaudit/auditprocessor"
 	"github.com/otelaudit/otelaudit/auditreceiver"
 )
 
@@ -84,6 +85,11 @@ func TestDefaultsAreThoseOfComponents(t *testing.T) {
 	assert.Equal(t, r.HTTP.WriteTimeout, defaultWriteTimeout)
 	assert.Equal(t, r.HTTP.NetAddr.Endpoint, defaultAuditEndpoint)
 	assert.False(t, r.HTTP.TLS.HasValue() || r.HTTP.Auth.HasValue())
+
+	q := auditprocessor.NewFactory().CreateDefaultConfig().(*auditprocessor.Config)
+	assert.Equal(t, q.AckTimeout, defaultAckTimeout)
+	assert.Equal(t, "durable", q.Ack)
+	assert.True(t, q.Redaction.Enabled)
 
 	x := auditexporter.NewFactory().CreateDefaultConfig().(*auditexporter.Config)
 	assert.Equal(t, x.Timeout.Timeout, defaultExporterTimeout)

@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 
 	"github.com/otelaudit/otelaudit/auditexporter"
+	"github.com/otelaudit/otelaudit/auditprocessor"
 	"github.com/otelaudit/otelaudit/auditreceiver"
 )
 
@@ -80,14 +81,19 @@ func TestMergesAsCollector(t *testing.T) {
 // components.
 func TestDefaultsAreThoseOfComponents(t *testing.T) {
 	r := auditreceiver.NewFactory().CreateDefaultConfig().(*auditreceiver.Config)
-	assert.Equal(t, r.RequestTimeout, defaultRequestTimeout)
-	assert.Equal(t, r.HTTP.WriteTimeout, defaultWriteTimeout)
-	assert.Equal(t, r.HTTP.NetAddr.Endpoint, defaultAuditEndpoint)
+	assert.Equal(t, defaultRequestTimeout, r.RequestTimeout)
+	assert.Equal(t, defaultWriteTimeout, r.HTTP.WriteTimeout)
+	assert.Equal(t, defaultAuditEndpoint, r.HTTP.NetAddr.Endpoint)
 	assert.False(t, r.HTTP.TLS.HasValue() || r.HTTP.Auth.HasValue())
 
+	q := auditprocessor.NewFactory().CreateDefaultConfig().(*auditprocessor.Config)
+	assert.Equal(t, defaultAckTimeout, q.AckTimeout)
+	assert.Equal(t, "durable", q.Ack)
+	assert.True(t, q.Redaction.Enabled)
+
 	x := auditexporter.NewFactory().CreateDefaultConfig().(*auditexporter.Config)
-	assert.Equal(t, x.Timeout.Timeout, defaultExporterTimeout)
-	assert.Equal(t, x.Retry.MaxElapsedTime, defaultMaxElapsed)
+	assert.Equal(t, defaultExporterTimeout, x.Timeout.Timeout)
+	assert.Equal(t, defaultMaxElapsed, x.Retry.MaxElapsedTime)
 	assert.True(t, x.Required)
 	assert.False(t, x.Retry.Enabled || x.Queue.HasValue())
 }

@@ -23,10 +23,11 @@ import (
 type Severity string
 
 const (
-	// Error: acknowledged events can be lost, doubled or leaked, or the
-	// collector refuses to start.
+	// Error says that acknowledged events can be lost, doubled or leaked, or
+	// that the collector refuses to start.
 	Error Severity = "error"
-	// Warning: weaker than it could be, or not to be judged from here.
+	// Warning says that something is weaker than it could be, or not to be
+	// judged from here.
 	Warning Severity = "warning"
 )
 

@@ -38,7 +38,7 @@ func expected(t *testing.T, file File) []Code {
 	words, ok := strings.CutPrefix(first, "# expect: ")
 	require.True(t, ok, "%s must begin with `# expect: `", file.Name)
 	codes := []Code{}
-	for _, word := range strings.Fields(words) {
+	for word := range strings.FieldsSeq(words) {
 		if word != "none" {
 			codes = append(codes, Code(word))
 		}
@@ -170,11 +170,11 @@ service: {pipelines: {logs: {receivers: [audit], processors: [batch, audit], exp
 }
 
 func TestUnreadable(t *testing.T) {
-	bomb := "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+	var bomb strings.Builder
+	bomb.WriteString("a: &a [x, x, x, x, x, x, x, x, x, x]\n")
 	for i := range 6 {
-		name := string(rune('a' + i))
-		next := string(rune('b' + i))
-		bomb += next + ": &" + next + " [" + strings.Repeat("*"+name+", ", 9) + "*" + name + "]\n"
+		before, next := string(rune('a'+i)), string(rune('b'+i))
+		fmt.Fprintf(&bomb, "%s: &%s [%s*%s]\n", next, next, strings.Repeat("*"+before+", ", 9), before)
 	}
 	var pipelines strings.Builder
 	for i := range maxPipelines + 1 {
@@ -194,7 +194,7 @@ func TestUnreadable(t *testing.T) {
 		{"alias of itself", "a: &a\n  b: *a\n", "levels deep"},
 		{"too deep", strings.Repeat("[", 200) + strings.Repeat("]", 200), "levels deep"},
 		{"key too deep", strings.Repeat("a::", 200) + "b: 1", "levels"},
-		{"aliases without end", bomb, "more than 100000 values"},
+		{"aliases without end", bomb.String(), "more than 100000 values"},
 		{"too large", strings.Repeat("#", MaxFileBytes+1), "config.yaml: larger than 1048576 bytes"},
 		{"too many pipelines", "service:\n  pipelines:\n" + pipelines.String(), "config.yaml:2: more than 1000 pipelines"},
 		{"not UTF-8", "a: \xff\n", "config.yaml: yaml: "},

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -208,9 +209,7 @@ func merge(earlier, later *node) *node {
 		return later
 	}
 	joined := &node{file: later.file, line: later.line, kind: mapping, fields: make(map[string]*node, len(earlier.fields)+len(later.fields))}
-	for key, value := range earlier.fields {
-		joined.fields[key] = value
-	}
+	maps.Copy(joined.fields, earlier.fields)
 	for key, value := range later.fields {
 		joined.fields[key] = merge(joined.fields[key], value)
 	}

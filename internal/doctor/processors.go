@@ -24,6 +24,9 @@ func (e *examination) checkShared() {
 	e.checkDirectories(stores, codeStoreShared, []string{"file", "directory"},
 		"one store belongs to one exporter: the second one cannot lock the directory and the collector does not start",
 		"a directory of its own for each, or the same exporter in both pipelines")
+	e.checkDirectories(stores, codeStoreShared, []string{"quarantine", "directory"},
+		"one quarantine belongs to one exporter: the second one cannot lock the directory and the collector does not start",
+		"a directory of its own for each, or none: the default stands beside `file::directory`")
 }
 
 // checkReusedProcessors finds a processor in several pipelines. Unlike
@@ -82,6 +85,7 @@ func (e *examination) checkProcessors() {
 		for _, x := range p.exporters {
 			if isAudit(x) && x.defined {
 				e.checkDirectory(x, "file", "directory")
+				e.checkDirectory(x, "quarantine", "directory")
 			}
 		}
 	}

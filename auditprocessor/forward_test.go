@@ -948,7 +948,7 @@ func TestPoisonOutagesAndRestarts(t *testing.T) {
 			sink := newStockFake(nil)
 			var sent, bad []string
 			for life := range uint64(4) {
-				random := rand.New(rand.NewPCG(seed, life)) //nolint:gosec // a test that can be repeated
+				random := rand.New(rand.NewPCG(seed, life))
 				synctest.Test(t, func(t *testing.T) {
 					config.DrainTimeout = time.Duration(1+random.IntN(3000)) * time.Millisecond
 					last := life == 3

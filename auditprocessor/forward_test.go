@@ -948,7 +948,7 @@ func TestPoisonOutagesAndRestarts(t *testing.T) {
 			sink := newStockFake(nil)
 			var sent, bad []string
 			for life := range uint64(4) {
-				random := rand.New(rand.NewPCG(seed, life)) //nolint:gosec // a test that can be repeated
+				random := rand.New(rand.NewPCG(seed, life))
 				synctest.Test(t, func(t *testing.T) {
 					config.DrainTimeout = time.Duration(1+random.IntN(3000)) * time.Millisecond
 					last := life == 3
@@ -1036,13 +1036,14 @@ func TestOnePartOfAJoinedErrorIsNotPermanent(t *testing.T) {
 func TestQuarantineCannotBeWritten(t *testing.T) {
 	directory := t.TempDir()
 	path := filepath.Join(directory, quarantineDirectory)
-	require.NoError(t, os.WriteFile(path, nil, 0o600))
 	synctest.Test(t, func(t *testing.T) {
 		config := testConfig(t, directory)
 		host := &statusHost{Host: componenttest.NewNopHost()}
 		sink := newStockFake(refusing("a"))
 		p, telemetry := startOn(t, config, sink, host)
 		time.Sleep(10 * time.Second)
+		require.NoError(t, os.RemoveAll(path))
+		require.NoError(t, os.WriteFile(path, nil, 0o600))
 		require.NoError(t, p.ConsumeLogs(t.Context(), event("a")))
 		require.NoError(t, p.ConsumeLogs(t.Context(), event("b")))
 		time.Sleep(2 * time.Minute)

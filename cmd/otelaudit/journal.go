@@ -4,7 +4,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -22,18 +21,18 @@ func runJournal(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("journal check", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	asJSON := flags.Bool("json", false, "")
-	err := flags.Parse(args[1:])
+	directories, err := parseFlags(flags, args[1:])
 	if errors.Is(err, flag.ErrHelp) {
 		return write(stdout, usage)
 	}
-	if err == nil && flags.NArg() != 1 {
+	if err == nil && len(directories) != 1 {
 		err = errors.New("name one journal directory")
 	}
 	if err != nil {
 		complain(stderr, fmt.Errorf("journal check: %w; see otelaudit help", err))
 		return exitUsage
 	}
-	report, err := journal.Check(flags.Arg(0))
+	report, err := journal.Check(directories[0])
 	if err != nil {
 		complain(stderr, err)
 		var corrupt *journal.CorruptError
@@ -43,12 +42,11 @@ func runJournal(args []string, stdout, stderr io.Writer) int {
 		return exitRead
 	}
 	if *asJSON {
-		text, err := json.MarshalIndent(report, "", "  ")
-		if err != nil {
+		if err := printJSON(stdout, report); err != nil {
 			complain(stderr, err)
 			return exitRead
 		}
-		return write(stdout, string(text)+"\n")
+		return exitSound
 	}
 	return write(stdout, journalText(&report))
 }

@@ -246,6 +246,15 @@ func (c *Collector) Kill() error {
 	return nil
 }
 
+// Reload asks the collector to read its configuration again and to start all
+// its components anew, in the same process. It returns at once.
+func (c *Collector) Reload() error {
+	if err := c.command.Process.Signal(syscall.SIGHUP); err != nil {
+		return fmt.Errorf("reload collector: %w", err)
+	}
+	return nil
+}
+
 // Usage returns the processor time of a collector that has ended and the most
 // memory that it held, in bytes.
 func (c *Collector) Usage() (cpu time.Duration, memory int64) {

@@ -31,11 +31,11 @@ type Result struct {
 
 // Answer is what the collector said to one request.
 type Answer struct {
-	Code    int
+	Code int
 	// RetryAfter is what the header of that name says, 0 without one.
 	RetryAfter time.Duration
-	Results []Result
-	Body    []byte
+	Results    []Result
+	Body       []byte
 }
 
 const maxAnswer = 64 << 20

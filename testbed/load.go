@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -24,9 +25,10 @@ type Load struct {
 	Seed     uint64
 	Name     string // starts the event ids; unique in a test
 	Plain    bool   // ordinary events only, in full batches: for measurements
-	// Patient clients send a request again that was answered with 429 or 503,
-	// until it is taken or the context ends.
+	// Patient clients send a request again that was answered with 429 or 503 or
+	// that found no listener, until it is taken or the context ends.
 	Patient bool
+	Bulk    int // bytes of text that each ordinary event carries beside the rest
 	// Requests, where there are any, are sent in place of new ones: what an
 	// earlier load got no answer to.
 	Requests []Request
@@ -53,9 +55,9 @@ type Outcome struct {
 	Busy       int // answers 429 and 503
 	// Unadvised counts those of Busy that did not say when to come again.
 	Unadvised int
-	Latencies        []time.Duration // of whole answers, sorted
-	Elapsed          time.Duration
-	Surprises        []string // answers that the load does not expect, the first few
+	Latencies []time.Duration // of whole answers, sorted
+	Elapsed   time.Duration
+	Surprises []string // answers that the load does not expect, the first few
 }
 
 // Add adds what came of another load of the same test. An event that is
@@ -107,7 +109,7 @@ func (l Load) Run(ctx context.Context, endpoint string) *Outcome {
 		}
 		s := &sender{
 			load: l, client: client, left: share,
-			corpus:  NewCorpus(l.Seed+uint64(i), fmt.Sprintf("%s-%d", l.Name, i)),
+			corpus:  NewCorpus(l.Seed+uint64(i), fmt.Sprintf("%s-%d", l.Name, i)).carrying(l.Bulk),
 			outcome: NewOutcome(),
 		}
 		for n := i; n < len(l.Requests); n += l.Clients {
@@ -196,6 +198,12 @@ func (s *sender) send(ctx context.Context, request Request) error {
 	for {
 		begin := time.Now()
 		answer, err := s.client.Send(ctx, request.ContentType, request.Body)
+		if s.load.Patient && errors.Is(err, syscall.ECONNREFUSED) {
+			if err := pause(ctx, impatience); err != nil {
+				return err
+			}
+			continue // nothing has reached the collector
+		}
 		if err != nil {
 			return err
 		}

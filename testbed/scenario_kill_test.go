@@ -16,7 +16,7 @@ import (
 )
 
 // TODO: gone once ids are idempotent.
-const idempotent = false
+const idempotent = true
 
 // Killed at a random moment, again and again, under load and several times in
 // a row while it starts and recovers. Clients send what got no answer again,

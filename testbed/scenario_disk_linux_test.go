@@ -109,10 +109,10 @@ func free(t *testing.T, directory string) int64 {
 func journalDiskFull(t *testing.T) {
 	sink := newSink(t)
 	settings := testbed.Settings{Directory: t.TempDir(), Extra: toSink(sink)}
-	smallDisk(t, settings.Journal(), 48)
+	smallDisk(t, settings.Journal(), 56)
 	removeBallast := newBallast(t, settings.Journal(), "ballast", 10)
 	removeReserve := newBallast(t, settings.Journal(), "reserve", 16)
-	removeCursorReserve := newBallast(t, settings.Journal(), "cursor-reserve", 1)
+	removeCursorReserve := newBallast(t, settings.Journal(), "cursor-reserve", 8)
 	c := start(t, settings)
 
 	endless := func(ctx context.Context, c *testbed.Collector, name string) <-chan *testbed.Outcome {

@@ -15,9 +15,6 @@ import (
 	"github.com/otelaudit/otelaudit/testbed"
 )
 
-// TODO: gone once ids are idempotent.
-const idempotent = true
-
 // Killed at a random moment, again and again, under load and several times in
 // a row while it starts and recovers. Clients send what got no answer again,
 // with the same ids, to the next life, which is killed as well. What was
@@ -48,9 +45,7 @@ func TestScenarioKillDuringLoad(t *testing.T) {
 	c := start(t, settings)
 	retried += retry(t.Context(), c, total)
 	require.Empty(t, total.Surprises)
-	if idempotent {
-		require.Empty(t, total.Unknown)
-	}
+	require.Empty(t, total.Unknown, "every event has an answer in the end")
 	stop(t, c)
 
 	requireSound(t, settings)
@@ -66,7 +61,7 @@ func TestScenarioKillDuringLoad(t *testing.T) {
 // retry sends what got no answer so far once more and returns how many
 // requests that were.
 func retry(ctx context.Context, c *testbed.Collector, total *testbed.Outcome) int {
-	if !idempotent || len(total.Unanswered) == 0 {
+	if len(total.Unanswered) == 0 {
 		return 0
 	}
 	requests := total.Unanswered

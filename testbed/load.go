@@ -28,7 +28,10 @@ type Load struct {
 	// Patient clients send a request again that was answered with 429 or 503 or
 	// that found no listener, until it is taken or the context ends.
 	Patient bool
-	Bulk    int // bytes of text that each ordinary event carries beside the rest
+	// Cut, if it is not 0, lets clients break off their first attempts of a
+	// request after a random time below it, and send the request again.
+	Cut  time.Duration
+	Bulk int // bytes of text that each ordinary event carries beside the rest
 	// Requests, where there are any, are sent in place of new ones: what an
 	// earlier load got no answer to.
 	Requests []Request
@@ -39,6 +42,13 @@ type Request struct {
 	Events      []Event
 	ContentType string
 	Body        []byte
+}
+
+// NewRequest returns the request of these events.
+func NewRequest(events []Event) Request {
+	request := Request{Events: events}
+	request.ContentType, request.Body = form(1, events)
+	return request
 }
 
 // Outcome is what the clients saw.
@@ -55,6 +65,7 @@ type Outcome struct {
 	Busy       int // answers 429 and 503
 	// Unadvised counts those of Busy that did not say when to come again.
 	Unadvised int
+	Cut       int // attempts that a client broke off
 	Latencies []time.Duration // of whole answers, sorted
 	Elapsed   time.Duration
 	Surprises []string // answers that the load does not expect, the first few
@@ -68,6 +79,7 @@ func (o *Outcome) Add(other *Outcome) {
 	o.UnknownAnonymous += other.UnknownAnonymous
 	o.Busy += other.Busy
 	o.Unadvised += other.Unadvised
+	o.Cut += other.Cut
 	o.Unanswered = append(o.Unanswered, other.Unanswered...)
 	o.Latencies = append(o.Latencies, other.Latencies...)
 	o.Surprises = append(o.Surprises, other.Surprises...)
@@ -195,30 +207,40 @@ func (s *sender) batch() []Event {
 // send sends one request until its answer says what became of it. After an
 // error that is not known.
 func (s *sender) send(ctx context.Context, request Request) error {
-	for {
+	for attempt := 0; ; attempt++ {
 		begin := time.Now()
-		answer, err := s.client.Send(ctx, request.ContentType, request.Body)
-		if s.load.Patient && errors.Is(err, syscall.ECONNREFUSED) {
-			if err := pause(ctx, impatience); err != nil {
-				return err
+		answer, err := s.attempt(ctx, attempt, request)
+		switch {
+		case err == nil:
+			s.outcome.Latencies = append(s.outcome.Latencies, time.Since(begin))
+			if !s.load.Patient || (answer.Code != http.StatusTooManyRequests && answer.Code != http.StatusServiceUnavailable) {
+				return s.note(request.Events, answer)
 			}
-			continue // nothing has reached the collector
-		}
-		if err != nil {
+			s.outcome.Busy++
+			if answer.RetryAfter <= 0 {
+				s.outcome.Unadvised++
+			}
+		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+			s.outcome.Cut++
+			continue
+		case !s.load.Patient || !errors.Is(err, syscall.ECONNREFUSED): // which has reached nobody
 			return err
-		}
-		s.outcome.Latencies = append(s.outcome.Latencies, time.Since(begin))
-		if !s.load.Patient || (answer.Code != http.StatusTooManyRequests && answer.Code != http.StatusServiceUnavailable) {
-			return s.note(request.Events, answer)
-		}
-		s.outcome.Busy++
-		if answer.RetryAfter <= 0 {
-			s.outcome.Unadvised++
 		}
 		if err := pause(ctx, min(answer.RetryAfter, impatience)); err != nil {
 			return err
 		}
 	}
+}
+
+// attempt sends the request once, and breaks off early attempts if it shall.
+func (s *sender) attempt(ctx context.Context, attempt int, request Request) (Answer, error) {
+	const early = 3
+	if s.load.Cut > 0 && attempt < early {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(s.corpus.random.Int64N(int64(s.load.Cut))))
+		defer cancel()
+	}
+	return s.client.Send(ctx, request.ContentType, request.Body)
 }
 
 // impatience is the longest that a client of a test waits before it asks again.

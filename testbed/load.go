@@ -65,7 +65,7 @@ type Outcome struct {
 	Busy       int // answers 429 and 503
 	// Unadvised counts those of Busy that did not say when to come again.
 	Unadvised int
-	Cut       int // attempts that a client broke off
+	Cut       int             // attempts that a client broke off
 	Latencies []time.Duration // of whole answers, sorted
 	Elapsed   time.Duration
 	Surprises []string // answers that the load does not expect, the first few

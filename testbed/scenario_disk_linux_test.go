@@ -23,9 +23,6 @@ import (
 // else sees.
 const mountsAreOurs = "OTELAUDIT_TESTBED_MOUNTS_ARE_OURS"
 
-// TODO: gone once the journal recovers, starts and moves its cursor on a full disk.
-const runsOnFullDisk = true
-
 // A full disk, on a small file system of its own: ext4 on a loop device where
 // this process may mount one, else tmpfs. The test runs again in a mount
 // namespace, so that no mount outlives it; for a user other than root in a
@@ -89,9 +86,9 @@ func mountImage(t *testing.T, directory string, mebibytes int) error {
 }
 
 // newBallast takes that much of a disk away until it is removed.
-func newBallast(t *testing.T, directory, name string, mebibytes int) (remove func()) {
+func newBallast(t *testing.T, directory string, mebibytes int) (remove func()) {
 	t.Helper()
-	path := filepath.Join(directory, name)
+	path := filepath.Join(directory, "ballast")
 	require.NoError(t, os.WriteFile(path, make([]byte, mebibytes<<20), 0o600))
 	return func() { require.NoError(t, os.Remove(path)) }
 }
@@ -109,10 +106,8 @@ func free(t *testing.T, directory string) int64 {
 func journalDiskFull(t *testing.T) {
 	sink := newSink(t)
 	settings := testbed.Settings{Directory: t.TempDir(), Extra: toSink(sink)}
-	smallDisk(t, settings.Journal(), 56)
-	removeBallast := newBallast(t, settings.Journal(), "ballast", 10)
-	removeReserve := newBallast(t, settings.Journal(), "reserve", 16)
-	removeCursorReserve := newBallast(t, settings.Journal(), "cursor-reserve", 8)
+	smallDisk(t, settings.Journal(), 64)
+	removeBallast := newBallast(t, settings.Journal(), 16)
 	c := start(t, settings)
 
 	endless := func(ctx context.Context, c *testbed.Collector, name string) <-chan *testbed.Outcome {
@@ -139,27 +134,13 @@ func journalDiskFull(t *testing.T) {
 	cancel()
 	total := <-done
 
-	if !runsOnFullDisk {
-		removeReserve()
-	}
 	c = start(t, settings)
 	ctx, cancel = context.WithCancel(t.Context())
 	defer cancel()
 	done = endless(ctx, c, "second")
 	full(c)
 	sealed = metric(t, c, "otelcol_processor_audit_sealed_records")
-	if !runsOnFullDisk {
-		cancel()
-		total.Add(<-done)
-		removeCursorReserve()
-		require.NoError(t, sink.Up())
-		drained(t, c, time.Minute)
-		ctx, cancel = context.WithCancel(t.Context())
-		defer cancel()
-		done = endless(ctx, c, "third")
-	} else {
-		require.NoError(t, sink.Up())
-	}
+	require.NoError(t, sink.Up())
 	eventually(t, time.Minute, func() bool { return metric(t, c, "otelcol_processor_audit_sealed_records") > sealed+1000 }, "intake resumes by itself")
 	cancel()
 	total.Add(<-done)
@@ -183,7 +164,7 @@ func journalDiskFull(t *testing.T) {
 func storeDiskFull(t *testing.T) {
 	settings := testbed.Settings{Directory: t.TempDir()}
 	smallDisk(t, settings.Store(), 48)
-	removeBallast := newBallast(t, settings.Store(), "ballast", 32)
+	removeBallast := newBallast(t, settings.Store(), 32)
 	c := start(t, settings)
 	full := func(c *testbed.Collector, name string) *testbed.Outcome {
 		total := testbed.NewOutcome()

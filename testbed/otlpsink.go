@@ -34,15 +34,13 @@ type OTLPSink struct {
 	Endpoint string // host:port, the same after each Up
 	// Delay is how long each call takes, at least.
 	Delay time.Duration
-	// Poison is the id of a record that is refused for good, with every other
-	// record of its call. Empty: none.
-	Poison string
 
 	plogotlp.UnimplementedGRPCServer
 	directory string
 	server    *grpc.Server // of the Up that is not yet Down
 
 	mu       sync.Mutex
+	poison   string                    // guarded by mu
 	encoder  canonical.Encoder         // guarded by mu
 	lines    *os.File                  // guarded by mu
 	stored   map[coordinate]chain.Hash // guarded by mu
@@ -114,6 +112,14 @@ func (s *OTLPSink) Close() error {
 	return s.lines.Close()
 }
 
+// Poison makes the sink refuse the record with this id for good, with every
+// other record of its call; "" ends that.
+func (s *OTLPSink) Poison(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.poison = id
+}
+
 // Seen says how many calls there were, how many records came again, and what
 // no sink should see.
 func (s *OTLPSink) Seen() (calls, repeated int, faults []string) {
@@ -149,7 +155,7 @@ func (s *OTLPSink) store(logs plog.Logs) error {
 				return err
 			}
 			for _, record := range scope.LogRecords().All() {
-				if id, ok := record.Attributes().Get(audit.AttributeRecordID); ok && s.Poison != "" && id.Str() == s.Poison {
+				if id, ok := record.Attributes().Get(audit.AttributeRecordID); ok && s.poison != "" && id.Str() == s.poison {
 					return status.Error(codes.InvalidArgument, "one record is poison")
 				}
 				var err error

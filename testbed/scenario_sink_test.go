@@ -4,6 +4,8 @@
 package testbed_test
 
 import (
+	"fmt"
+	"net/http"
 	"os"
 	"testing"
 	"time"
@@ -180,4 +182,46 @@ func TestScenarioQuota(t *testing.T) {
 	stored := readStore(t, sink.Store())
 	requireKept(t, outcome, stored)
 	measured(t, "events", len(stored.Records), "answers 503", outcome.Busy, "lost", 0, "doubled", 0)
+}
+
+// With `ack: delivered` a 200 means that the sink has it, and a 202 that the
+// journal has it: the sink's outage turns one into the other, and the same
+// events sent again after it get 200 and the first coordinates.
+func TestScenarioAckDelivered(t *testing.T) {
+	sink := newSink(t)
+	require.NoError(t, sink.Up())
+	settings := testbed.Settings{Directory: t.TempDir(), Extra: append(toSink(sink), "processors::audit: {ack: delivered, ack_timeout: 500ms}")}
+	c := start(t, settings)
+	total := testbed.NewOutcome()
+	post := func(id string) testbed.Answer {
+		client := testbed.NewClient(c.HTTP)
+		defer client.Close()
+		answer, err := client.Send(t.Context(), "application/json", fmt.Appendf(nil, eventForm, id, "acme", "2026-01-01T00:00:00Z"))
+		require.NoError(t, err)
+		require.Len(t, answer.Results, 1, "%s", answer.Body)
+		total.Acknowledged[id] = answer.Results[0]
+		return answer
+	}
+	for i := range 20 {
+		id := fmt.Sprintf("delivered-%d", i)
+		require.Equal(t, http.StatusOK, post(id).Code)
+		require.Equal(t, 1, readStore(t, sink.Store()).Records[id], "200, but not in the sink")
+	}
+	sink.Down()
+	pending := post("pending")
+	require.Equal(t, http.StatusAccepted, pending.Code, "%s", pending.Body)
+	require.NoError(t, c.Kill())
+	c = start(t, settings)
+	require.Equal(t, http.StatusAccepted, post("pending").Code)
+	require.NoError(t, sink.Up())
+	var again testbed.Answer
+	eventually(t, time.Minute, func() bool { again = post("pending"); return again.Code == http.StatusOK }, "the sink is back")
+	assert.Equal(t, []string{pending.Results[0].Origin, pending.Results[0].Index, pending.Results[0].Hash},
+		[]string{again.Results[0].Origin, again.Results[0].Index, again.Results[0].Hash})
+	stop(t, c)
+
+	requireSoundStore(t, settings, sink.Store())
+	stored := readStore(t, sink.Store())
+	requireKept(t, total, stored)
+	measured(t, "events", len(stored.Records), "lost", 0, "doubled", 0)
 }

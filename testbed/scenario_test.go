@@ -116,6 +116,11 @@ func measured(t *testing.T, pairs ...any) {
 	}
 	f, err := os.OpenFile(*results, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	require.NoError(t, err)
+	info, err := f.Stat()
+	require.NoError(t, err)
+	if info.Size() == 0 {
+		line = "| test | measured |\n|---|---|\n" + line
+	}
 	_, err = f.WriteString(line)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())

@@ -13,7 +13,8 @@ SOURCES := go.mod go.sum $(shell find audit auditexporter auditprocessor auditre
 
 FUZZTIME ?= 20s
 EVENTS   ?= 2000000
-ROUNDS   ?= 300
+ROUNDS   ?= 500
+BACKLOG  ?= 4294967296
 
 .PHONY: run build test check bench testbed testbed-soak generate fmt fmt-check lint vet tidy-check
 .PHONY: generate-check litter-check fuzz clean
@@ -74,9 +75,13 @@ bench: build
 testbed: build
 	$(GO) test -count=1 -timeout 14m -v ./testbed/...
 
-# The same tests, longer: make testbed-soak EVENTS=20000000 ROUNDS=1000
+# The same scenarios, longer, and what they measured as a table in _build/soak.md:
+# make testbed-soak EVENTS=20000000 ROUNDS=1000
 testbed-soak: build
-	$(GO) test -count=1 -timeout 0 -v ./testbed -run 'TestMixedLoad|TestKillDuringLoad' -events $(EVENTS) -rounds $(ROUNDS)
+	rm -f _build/soak.md
+	$(GO) test -count=1 -timeout 0 -v ./testbed -run 'TestMixedLoad|TestScenario' -events $(EVENTS) -rounds $(ROUNDS) \
+		-backlog $(BACKLOG) -results $(CURDIR)/_build/soak.md
+	cat _build/soak.md
 
 # Every fuzzer for FUZZTIME.
 fuzz:

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Result is one entry of an answer of POST /v1/events.
@@ -30,9 +31,11 @@ type Result struct {
 
 // Answer is what the collector said to one request.
 type Answer struct {
-	Code    int
-	Results []Result
-	Body    []byte
+	Code int
+	// RetryAfter is what the header of that name says, 0 without one.
+	RetryAfter time.Duration
+	Results    []Result
+	Body       []byte
 }
 
 const maxAnswer = 64 << 20
@@ -68,6 +71,9 @@ func (c *Client) Send(ctx context.Context, contentType string, body []byte) (ans
 	}
 	defer func() { err = errors.Join(err, response.Body.Close()) }()
 	answer.Code = response.StatusCode
+	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil {
+		answer.RetryAfter = time.Duration(seconds) * time.Second
+	}
 	if answer.Body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer)); err != nil {
 		return Answer{}, fmt.Errorf("read answer: %w", err)
 	}

@@ -246,6 +246,41 @@ func (c *Collector) Kill() error {
 	return nil
 }
 
+// Reload asks the collector to read its configuration again and to start all
+// its components anew, in the same process. It returns at once.
+func (c *Collector) Reload() error {
+	if err := c.command.Process.Signal(syscall.SIGHUP); err != nil {
+		return fmt.Errorf("reload collector: %w", err)
+	}
+	return nil
+}
+
+// Held is what a running process holds.
+type Held struct {
+	Memory  int64 // resident, bytes
+	Peak    int64 // the most that Memory ever was
+	Threads int64
+}
+
+// Held asks the kernel, Linux only, what the collector holds now.
+func (c *Collector) Held() (held Held, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.command.Process.Pid))
+	if err != nil {
+		return Held{}, fmt.Errorf("read process status: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		for name, field := range map[string]*int64{"VmRSS:": &held.Memory, "VmHWM:": &held.Peak, "Threads:": &held.Threads} {
+			if rest, ok := strings.CutPrefix(line, name); ok {
+				_, scanErr := fmt.Sscan(rest, field)
+				err = errors.Join(err, scanErr)
+			}
+		}
+	}
+	held.Memory <<= 10 // the kernel counts in KiB
+	held.Peak <<= 10
+	return held, err
+}
+
 // Usage returns the processor time of a collector that has ended and the most
 // memory that it held, in bytes.
 func (c *Collector) Usage() (cpu time.Duration, memory int64) {

@@ -82,11 +82,18 @@ type Corpus struct {
 	random *rand.Rand
 	name   string
 	n      int
+	bulk   string // in each ordinary event
 }
 
 // NewCorpus returns a corpus whose event ids begin with name.
 func NewCorpus(seed uint64, name string) *Corpus {
 	return &Corpus{random: rand.New(rand.NewPCG(seed, 0)), name: name}
+}
+
+// carrying lets each ordinary event carry size bytes of text.
+func (c *Corpus) carrying(size int) *Corpus {
+	c.bulk = strings.Repeat("the quick brown fox ", size/20)
+	return c
 }
 
 // Next returns the next event.
@@ -137,7 +144,7 @@ type object = map[string]any
 
 func (c *Corpus) plain(id string) object {
 	user := c.random.IntN(5000)
-	return object{
+	event := object{
 		"eventId": id,
 		"action":  pickOne(c, "user.login", "invoice.update", "role.assign", "document.delete", "apikey.rotate"),
 		"outcome": pickOne(c, "SUCCESS", "SUCCESS", "SUCCESS", "FAILURE", "DENIED", "ERROR"),
@@ -163,6 +170,10 @@ func (c *Corpus) plain(id string) object {
 		},
 		"retentionTag": "standard",
 	}
+	if c.bulk != "" {
+		event["metadata"].(object)["text"] = c.bulk
+	}
+	return event
 }
 
 func (c *Corpus) addSecret(o object) {

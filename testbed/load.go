@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -24,6 +25,30 @@ type Load struct {
 	Seed     uint64
 	Name     string // starts the event ids; unique in a test
 	Plain    bool   // ordinary events only, in full batches: for measurements
+	// Patient clients send a request again that was answered with 429 or 503 or
+	// that found no listener, until it is taken or the context ends.
+	Patient bool
+	// Cut, if it is not 0, lets clients break off their first attempts of a
+	// request after a random time below it, and send the request again.
+	Cut  time.Duration
+	Bulk int // bytes of text that each ordinary event carries beside the rest
+	// Requests, where there are any, are sent in place of new ones: what an
+	// earlier load got no answer to.
+	Requests []Request
+}
+
+// Request is what one client sends at once: the same bytes at each attempt.
+type Request struct {
+	Events      []Event
+	ContentType string
+	Body        []byte
+}
+
+// NewRequest returns the request of these events.
+func NewRequest(events []Event) Request {
+	request := Request{Events: events}
+	request.ContentType, request.Body = form(1, events)
+	return request
 }
 
 // Outcome is what the clients saw.
@@ -35,9 +60,42 @@ type Outcome struct {
 	// UnknownAnonymous counts those without an id: stored or not.
 	Unknown          map[string]struct{}
 	UnknownAnonymous int
-	Latencies        []time.Duration // of whole answers, sorted
-	Elapsed          time.Duration
-	Surprises        []string // answers that the load does not expect, the first few
+	// Unanswered holds the requests behind Unknown and UnknownAnonymous.
+	Unanswered []Request
+	Busy       int // answers 429 and 503
+	// Unadvised counts those of Busy that did not say when to come again.
+	Unadvised int
+	Cut       int             // attempts that a client broke off
+	Latencies []time.Duration // of whole answers, sorted
+	Elapsed   time.Duration
+	Surprises []string // answers that the load does not expect, the first few
+}
+
+// Add adds what came of another load of the same test. An event that is
+// answered now is no longer unknown.
+func (o *Outcome) Add(other *Outcome) {
+	o.Sent += other.Sent
+	o.Refused += other.Refused
+	o.UnknownAnonymous += other.UnknownAnonymous
+	o.Busy += other.Busy
+	o.Unadvised += other.Unadvised
+	o.Cut += other.Cut
+	o.Unanswered = append(o.Unanswered, other.Unanswered...)
+	o.Latencies = append(o.Latencies, other.Latencies...)
+	o.Surprises = append(o.Surprises, other.Surprises...)
+	maps.Copy(o.Unknown, other.Unknown)
+	for id, result := range other.Acknowledged {
+		if before, twice := o.Acknowledged[id]; twice && before != result {
+			o.Surprises = append(o.Surprises, fmt.Sprintf("event %s was answered with %v and then with %v", id, before, result))
+		}
+		o.Acknowledged[id] = result
+		delete(o.Unknown, id)
+	}
+}
+
+// NewOutcome returns the outcome of no load at all.
+func NewOutcome() *Outcome {
+	return &Outcome{Acknowledged: map[string]Result{}, Unknown: map[string]struct{}{}}
 }
 
 // Quantile returns the latency below which the share q of all requests were.
@@ -63,8 +121,11 @@ func (l Load) Run(ctx context.Context, endpoint string) *Outcome {
 		}
 		s := &sender{
 			load: l, client: client, left: share,
-			corpus:  NewCorpus(l.Seed+uint64(i), fmt.Sprintf("%s-%d", l.Name, i)),
-			outcome: &Outcome{Acknowledged: map[string]Result{}, Unknown: map[string]struct{}{}},
+			corpus:  NewCorpus(l.Seed+uint64(i), fmt.Sprintf("%s-%d", l.Name, i)).carrying(l.Bulk),
+			outcome: NewOutcome(),
+		}
+		for n := i; n < len(l.Requests); n += l.Clients {
+			s.again = append(s.again, l.Requests[n])
 		}
 		outcomes[i] = s.outcome
 		wait.Go(func() { s.run(ctx) })
@@ -74,20 +135,10 @@ func (l Load) Run(ctx context.Context, endpoint string) *Outcome {
 }
 
 func merge(outcomes []*Outcome, elapsed time.Duration) *Outcome {
-	total := &Outcome{Acknowledged: map[string]Result{}, Unknown: map[string]struct{}{}, Elapsed: elapsed}
+	total := NewOutcome()
+	total.Elapsed = elapsed
 	for _, o := range outcomes {
-		total.Sent += o.Sent
-		total.Refused += o.Refused
-		total.UnknownAnonymous += o.UnknownAnonymous
-		total.Latencies = append(total.Latencies, o.Latencies...)
-		total.Surprises = append(total.Surprises, o.Surprises...)
-		for id, result := range o.Acknowledged {
-			if _, twice := total.Acknowledged[id]; twice {
-				total.Surprises = append(total.Surprises, "two events were given the id "+id)
-			}
-			total.Acknowledged[id] = result
-		}
-		maps.Copy(total.Unknown, o.Unknown)
+		total.Add(o)
 	}
 	slices.Sort(total.Latencies)
 	return total
@@ -99,15 +150,30 @@ type sender struct {
 	client  *Client
 	corpus  *Corpus
 	left    int
+	again   []Request
 	outcome *Outcome
 }
 
 func (s *sender) run(ctx context.Context) {
+	if len(s.load.Requests) > 0 {
+		for _, request := range s.again {
+			if ctx.Err() != nil || s.send(ctx, request) != nil {
+				s.lost(request)
+			}
+		}
+		return
+	}
 	for ctx.Err() == nil && (s.load.Events == 0 || s.left > 0) {
 		events := s.batch()
 		s.left -= len(events)
-		if err := s.send(ctx, events); err != nil && s.load.Events == 0 {
-			return // the collector is gone, as the test wants it
+		s.outcome.Sent += len(events)
+		request := Request{Events: events}
+		request.ContentType, request.Body = form(s.corpus.random.IntN(4), events)
+		if err := s.send(ctx, request); err != nil {
+			s.lost(request)
+			if s.load.Events == 0 {
+				return // the collector is gone, as the test wants it
+			}
 		}
 	}
 }
@@ -138,29 +204,71 @@ func (s *sender) batch() []Event {
 	return events
 }
 
-func (s *sender) send(ctx context.Context, events []Event) error {
-	contentType, body := form(s.corpus.random.IntN(4), events)
-	s.outcome.Sent += len(events)
-	begin := time.Now()
-	answer, err := s.client.Send(ctx, contentType, body)
-	if err != nil {
-		for _, event := range events {
-			s.lost(event)
+// send sends one request until its answer says what became of it. After an
+// error that is not known.
+func (s *sender) send(ctx context.Context, request Request) error {
+	for attempt := 0; ; attempt++ {
+		begin := time.Now()
+		answer, err := s.attempt(ctx, attempt, request)
+		switch {
+		case err == nil:
+			s.outcome.Latencies = append(s.outcome.Latencies, time.Since(begin))
+			if !s.load.Patient || (answer.Code != http.StatusTooManyRequests && answer.Code != http.StatusServiceUnavailable) {
+				return s.note(request.Events, answer)
+			}
+			s.outcome.Busy++
+			if answer.RetryAfter <= 0 {
+				s.outcome.Unadvised++
+			}
+		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+			s.outcome.Cut++
+			continue
+		case !s.load.Patient || !errors.Is(err, syscall.ECONNREFUSED): // which has reached nobody
+			return err
 		}
-		return err
+		if err := pause(ctx, min(answer.RetryAfter, impatience)); err != nil {
+			return err
+		}
 	}
-	s.outcome.Latencies = append(s.outcome.Latencies, time.Since(begin))
-	return s.note(events, answer)
 }
 
-func (s *sender) lost(event Event) {
-	switch {
-	case event.Kind == KindMalformed:
-		s.outcome.Refused++ // can never be stored
-	case event.ID == "":
-		s.outcome.UnknownAnonymous++
-	default:
-		s.outcome.Unknown[event.ID] = struct{}{}
+// attempt sends the request once, and breaks off early attempts if it shall.
+func (s *sender) attempt(ctx context.Context, attempt int, request Request) (Answer, error) {
+	const early = 3
+	if s.load.Cut > 0 && attempt < early {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(s.corpus.random.Int64N(int64(s.load.Cut))))
+		defer cancel()
+	}
+	return s.client.Send(ctx, request.ContentType, request.Body)
+}
+
+// impatience is the longest that a client of a test waits before it asks again.
+const impatience = 50 * time.Millisecond
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+func (s *sender) lost(request Request) {
+	if request.Events[0].Kind == KindMalformed {
+		s.outcome.Refused += len(request.Events) // can never be stored
+		return
+	}
+	s.outcome.Unanswered = append(s.outcome.Unanswered, request)
+	for _, event := range request.Events {
+		if event.ID == "" {
+			s.outcome.UnknownAnonymous++
+		} else {
+			s.outcome.Unknown[event.ID] = struct{}{}
+		}
 	}
 }
 
@@ -176,9 +284,6 @@ func (s *sender) note(events []Event, answer Answer) error {
 		const enough = 5
 		if len(s.outcome.Surprises) < enough {
 			s.outcome.Surprises = append(s.outcome.Surprises, fmt.Sprintf("status %d to %d events, first %.300s: %.300s", answer.Code, len(events), events[0].JSON, answer.Body))
-		}
-		for _, event := range events {
-			s.lost(event)
 		}
 		return errSurprise
 	}

@@ -4,9 +4,6 @@
 package testbed_test
 
 import (
-	"context"
-	"maps"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -89,86 +86,6 @@ func TestFindLeaksFinds(t *testing.T) {
 	for _, needle := range testbed.Needles() {
 		assert.True(t, inStore[needle.Name], "%s is not found in a store that was not redacted", needle.Name)
 	}
-}
-
-// Killed at a random moment, again and again, under load and while it starts:
-// what was acknowledged is stored once, and after a clean stop the store is
-// sound and complete.
-func TestKillDuringLoad(t *testing.T) {
-	settings := testbed.Settings{Directory: t.TempDir()}
-	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
-	total := &testbed.Outcome{Acknowledged: map[string]testbed.Result{}, Unknown: map[string]struct{}{}}
-	for round := range *rounds {
-		if round%3 == 2 {
-			killDuringStart(t, settings, time.Duration(random.IntN(100))*time.Millisecond)
-		}
-		c := start(t, settings)
-		ctx, cancel := context.WithCancel(t.Context())
-		delay := time.Duration(random.IntN(500)) * time.Millisecond
-		killed := make(chan error, 1)
-		time.AfterFunc(delay, func() { killed <- c.Kill() })
-		outcome := testbed.Load{Clients: 8, MaxBatch: 20, Seed: random.Uint64(), Name: roundName(round)}.Run(ctx, c.HTTP)
-		cancel()
-		require.NoError(t, <-killed)
-		require.Empty(t, outcome.Surprises, "round %d, killed after %s", round, delay)
-		total.Sent += outcome.Sent
-		total.UnknownAnonymous += outcome.UnknownAnonymous
-		maps.Copy(total.Acknowledged, outcome.Acknowledged)
-		maps.Copy(total.Unknown, outcome.Unknown)
-	}
-	c := start(t, settings)
-	stop(t, c)
-
-	requireSound(t, settings)
-	stored := readStore(t, settings.Store())
-	requireStoredOnce(t, total, stored)
-	extra := 0
-	for id := range stored.Records {
-		_, acknowledged := total.Acknowledged[id]
-		_, unknown := total.Unknown[id]
-		if !acknowledged && !unknown {
-			extra++
-		}
-	}
-	assert.LessOrEqual(t, extra, total.UnknownAnonymous, "stored, but nobody sent it")
-	leaks, err := testbed.FindLeaks(settings.Directory, testbed.Needles())
-	require.NoError(t, err)
-	assert.Empty(t, leaks)
-	t.Logf("%d kills, %d events sent, %d acknowledged, %d without an answer, %d stored", *rounds, total.Sent, len(total.Acknowledged), len(total.Unknown)+total.UnknownAnonymous, len(stored.Records))
-}
-
-func killDuringStart(t *testing.T, settings testbed.Settings, delay time.Duration) {
-	t.Helper()
-	c, err := testbed.Launch(settings)
-	require.NoError(t, err)
-	<-time.After(delay)
-	require.NoError(t, c.Kill())
-}
-
-func roundName(round int) string {
-	return "round-" + string(rune('a'+round/26%26)) + string(rune('a'+round%26))
-}
-
-// requireStoredOnce demands that each acknowledged event is stored once, under
-// the hash that its sender was told, and no event twice.
-func requireStoredOnce(t *testing.T, outcome *testbed.Outcome, stored testbed.Stored) {
-	t.Helper()
-	var lost, other, twice []string
-	for id, result := range outcome.Acknowledged {
-		if stored.Records[id] == 0 {
-			lost = append(lost, id)
-		} else if stored.Hashes[id] != result.Hash {
-			other = append(other, id)
-		}
-	}
-	for id, n := range stored.Records {
-		if n > 1 {
-			twice = append(twice, id)
-		}
-	}
-	require.Empty(t, lost, "acknowledged, but not stored")
-	require.Empty(t, other, "stored under another hash than was told")
-	require.Empty(t, twice, "stored more than once")
 }
 
 // A copied journal directory that is started beside the original makes two

@@ -21,8 +21,10 @@ import (
 )
 
 var (
-	events = flag.Int("events", 100_000, "events of TestMixedLoad")
-	rounds = flag.Int("rounds", 20, "kills of TestKillDuringLoad")
+	events  = flag.Int("events", 100_000, "events of TestMixedLoad")
+	rounds  = flag.Int("rounds", 12, "kills of TestScenarioKillDuringLoad, and a quarter as many in the scenarios beside it")
+	backlog = flag.Int64("backlog", 64<<20, "bytes that wait in TestScenarioLongOutage")
+	results = flag.String("results", "", "file that gets a line of Markdown for each scenario: what was measured")
 )
 
 func TestMain(m *testing.M) {

@@ -27,6 +27,8 @@ type Stored struct {
 	Flagged     int               // lines in a `flagged:` stream
 	Controls    int               // lines in the stream `origin:`
 	Checkpoints int
+	Stubs       map[string]int // by chain hash: number of lines that stand for a record in quarantine
+	Quarantined map[string]int // by coordinate, origin/index: sealed records that say so
 	Bytes       int64
 }
 
@@ -34,7 +36,7 @@ const maxLine = 4 << 20
 
 // ReadStore reads every stored line below directory.
 func ReadStore(directory string) (Stored, error) {
-	s := Stored{Records: map[string]int{}, Hashes: map[string]string{}}
+	s := Stored{Records: map[string]int{}, Hashes: map[string]string{}, Stubs: map[string]int{}, Quarantined: map[string]int{}}
 	files, err := StoredFiles(directory)
 	for _, path := range files {
 		if err == nil {
@@ -82,27 +84,45 @@ func (s *Stored) add(text []byte) error {
 	case line.Kind == audit.LineCheckpoint:
 		s.Checkpoints++
 		return nil
-	case line.Link.Stream == audit.StreamOrigin:
-		s.Controls++
+	case line.Kind == audit.LineStub:
+		s.Stubs[line.Hash.String()]++
 		return nil
-	case strings.HasPrefix(line.Link.Stream, audit.StreamFlagged):
-		s.Flagged++
 	}
-	var event struct {
-		Record struct {
-			Attributes map[string]json.RawMessage
-		}
-	}
+	var event event
 	if err := json.Unmarshal(line.Event, &event); err != nil {
 		return err
 	}
-	var id struct{ StringValue string }
-	if err := json.Unmarshal(event.Record.Attributes[audit.AttributeRecordID], &id); err != nil {
-		return fmt.Errorf("read record id: %w", err)
+	if line.Link.Stream == audit.StreamOrigin {
+		s.Controls++
+		if event.Record.EventName == audit.EventQuarantine {
+			s.Quarantined[event.text(audit.AttributeQuarantineOrigin)+"/"+event.text(audit.AttributeQuarantineIndex)]++
+		}
+		return nil
 	}
-	s.Records[id.StringValue]++
-	s.Hashes[id.StringValue] = line.Hash.String()
+	if strings.HasPrefix(line.Link.Stream, audit.StreamFlagged) {
+		s.Flagged++
+	}
+	id := event.text(audit.AttributeRecordID)
+	s.Records[id]++
+	s.Hashes[id] = line.Hash.String()
 	return nil
+}
+
+// event is what this package reads of canonical bytes.
+type event struct {
+	Record struct {
+		EventName  string `json:"event_name"`
+		Attributes map[string]struct {
+			StringValue string
+			IntValue    string
+		}
+	}
+}
+
+// text returns the string or integer of an attribute.
+func (e *event) text(name string) string {
+	value := e.Record.Attributes[name]
+	return value.StringValue + value.IntValue
 }
 
 // Leak is a secret that was found on disk.
@@ -192,25 +212,31 @@ func (r Report) Kinds() []string {
 // Verify runs `otelaudit verify --json` with the given arguments, its memory
 // of earlier runs below configuration.
 func Verify(configuration string, args ...string) (Report, error) {
-	binary, err := Binary("otelaudit")
-	if err != nil {
-		return Report{}, err
+	stdout, stderr, exit, err := Tool(configuration, append([]string{"verify", "--json"}, args...)...)
+	report := Report{Exit: exit, Stderr: string(stderr)}
+	if err != nil || len(stdout) == 0 {
+		return report, err
 	}
-	var stdout, stderr bytes.Buffer
-	command := exec.Command(binary, append([]string{"verify", "--json"}, args...)...)
-	command.Env = append(os.Environ(), "XDG_CONFIG_HOME="+configuration, "HOME="+configuration)
-	command.Stdout, command.Stderr = &stdout, &stderr
-	runErr := command.Run()
-	var exit *exec.ExitError
-	if runErr != nil && !errors.As(runErr, &exit) {
-		return Report{}, fmt.Errorf("verify: %w", runErr)
-	}
-	report := Report{Exit: command.ProcessState.ExitCode(), Stderr: stderr.String()}
-	if stdout.Len() == 0 {
-		return report, nil
-	}
-	if err := json.Unmarshal(stdout.Bytes(), &report); err != nil {
-		return report, fmt.Errorf("verify: exit code %d, report: %w\n%s", report.Exit, err, stdout.Bytes())
+	if err := json.Unmarshal(stdout, &report); err != nil {
+		return report, fmt.Errorf("verify: exit code %d, report: %w\n%s", report.Exit, err, stdout)
 	}
 	return report, nil
+}
+
+// Tool runs otelaudit with the given arguments, its memory of earlier runs below
+// configuration.
+func Tool(configuration string, args ...string) (stdout, stderr []byte, exit int, err error) {
+	binary, err := Binary("otelaudit")
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	var out, complaints bytes.Buffer
+	command := exec.Command(binary, args...)
+	command.Env = append(os.Environ(), "XDG_CONFIG_HOME="+configuration, "HOME="+configuration)
+	command.Stdout, command.Stderr = &out, &complaints
+	err = command.Run()
+	if exited := new(exec.ExitError); err != nil && !errors.As(err, &exited) {
+		return nil, nil, 0, fmt.Errorf("otelaudit: %w", err)
+	}
+	return out.Bytes(), complaints.Bytes(), command.ProcessState.ExitCode(), nil
 }

@@ -1,0 +1,69 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package testbed_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelaudit/otelaudit/testbed"
+)
+
+// SIGHUP under load, several times: the receivers go away for a moment, what
+// was acknowledged is stored once, each reload is a life of its own, and the
+// whole is sound and complete.
+func TestScenarioReload(t *testing.T) {
+	const reloads = 3
+	settings := testbed.Settings{Directory: t.TempDir()}
+	c := start(t, settings)
+	origin := sendLife(t, c, "first")
+	require.NotEmpty(t, origin)
+	done := make(chan *testbed.Outcome, 1)
+	go func() {
+		done <- testbed.Load{Clients: 8, Events: 30_000, MaxBatch: 10, Seed: 1, Name: "reload", Patient: true}.Run(t.Context(), c.HTTP)
+	}()
+	for round := range reloads {
+		require.NoError(t, c.Reload())
+		eventually(t, time.Minute, func() bool {
+			now := sendLife(t, c, "probe-"+roundName(round))
+			changed := now != "" && now != origin
+			if changed {
+				origin = now
+			}
+			return changed
+		}, "a new life begins")
+	}
+	total := <-done
+	retried := retry(t.Context(), c, total)
+	require.Empty(t, total.Surprises)
+	drained(t, c, time.Minute)
+	stop(t, c)
+
+	requireSound(t, settings)
+	stored := readStore(t, settings.Store())
+	lives := map[string]int{}
+	for _, result := range total.Acknowledged {
+		lives[result.Origin]++
+	}
+	assert.Greater(t, len(lives), 1, "no reload happened while the load was sent")
+	requireStoredOnce(t, total, stored)
+	measured(t, "reloads", reloads, "events", len(stored.Records), "acknowledged", len(total.Acknowledged),
+		"requests cut off", len(total.Unanswered)+retried, "lives that acknowledged", len(lives), "lost", 0, "doubled", 0)
+}
+
+// sendLife sends an event without an id and returns the life that took it, ""
+// if none did.
+func sendLife(t *testing.T, c *testbed.Collector, name string) string {
+	t.Helper()
+	client := testbed.NewClient(c.HTTP)
+	defer client.Close()
+	answer, err := client.Send(t.Context(), "application/json", []byte(`{"action":"`+name+`","outcome":"SUCCESS","actor":{"type":"user","id":"u"}}`))
+	if err != nil || len(answer.Results) != 1 {
+		return ""
+	}
+	return answer.Results[0].Origin
+}

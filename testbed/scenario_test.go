@@ -1,0 +1,127 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package testbed_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelaudit/otelaudit/testbed"
+)
+
+// Each scenario breaks one thing around the built binary. The oracle is always
+// the same: the verifier finds nothing, and the sets of ids agree.
+
+// requireKept demands that every acknowledged event is stored once, under the
+// hash that its sender was told, that no event is stored twice, and that
+// nothing is stored which nobody sent.
+func requireKept(t *testing.T, outcome *testbed.Outcome, stored testbed.Stored) {
+	t.Helper()
+	requireStoredOnce(t, outcome, stored)
+	extra := 0
+	for id := range stored.Records {
+		_, acknowledged := outcome.Acknowledged[id]
+		_, unknown := outcome.Unknown[id]
+		if !acknowledged && !unknown {
+			extra++
+		}
+	}
+	assert.LessOrEqual(t, extra, outcome.UnknownAnonymous, "stored, but nobody sent it")
+}
+
+// requireStoredOnce demands that each acknowledged event is stored once, under
+// the hash that its sender was told, and no event twice.
+func requireStoredOnce(t *testing.T, outcome *testbed.Outcome, stored testbed.Stored) {
+	t.Helper()
+	var lost, other, twice []string
+	for id, result := range outcome.Acknowledged {
+		if stored.Records[id] == 0 {
+			lost = append(lost, id)
+		} else if result.Hash != "" && stored.Hashes[id] != result.Hash { // OTLP answers tell none
+			other = append(other, id)
+		}
+	}
+	for id, n := range stored.Records {
+		if n > 1 {
+			twice = append(twice, id)
+		}
+	}
+	requireNone(t, lost, "acknowledged, but not stored")
+	requireNone(t, other, "stored under another hash than was told")
+	requireNone(t, twice, "stored more than once")
+}
+
+// requireNone fails with the first few of many ids.
+func requireNone(t *testing.T, ids []string, what string) {
+	t.Helper()
+	slices.Sort(ids)
+	require.Empty(t, ids[:min(len(ids), 5)], "%d events: %s", len(ids), what)
+}
+
+// requireSoundStore demands exit code 0 and no finding of a store that is not
+// the file sink's.
+func requireSoundStore(t *testing.T, s testbed.Settings, store string) {
+	t.Helper()
+	report := verify(t, "--key", s.Key(), store)
+	require.Empty(t, report.Findings)
+	require.Zero(t, report.Exit, "%+v", report)
+}
+
+// eventually waits until the condition holds.
+func eventually(t *testing.T, within time.Duration, condition func() bool, what string) {
+	t.Helper()
+	require.Eventually(t, condition, within, 20*time.Millisecond, what)
+}
+
+// metric returns a metric of the collector, 0 as long as it has none.
+func metric(t *testing.T, c *testbed.Collector, name string) int64 {
+	t.Helper()
+	value, _, err := c.Metric(t.Context(), name)
+	require.NoError(t, err)
+	return int64(value)
+}
+
+// drained waits until nothing is left to deliver.
+func drained(t *testing.T, c *testbed.Collector, within time.Duration) {
+	t.Helper()
+	eventually(t, within, func() bool {
+		value, found, err := c.Metric(t.Context(), "otelcol_processor_audit_pending_records")
+		return err == nil && found && value == 0
+	}, "everything is delivered")
+}
+
+// measured tells what a scenario that has held has measured: name, value,
+// name, value …
+func measured(t *testing.T, pairs ...any) {
+	t.Helper()
+	if t.Failed() {
+		return
+	}
+	var parts []string
+	for pair := range slices.Chunk(pairs, 2) {
+		parts = append(parts, fmt.Sprintf("%v %v", pair[0], pair[1]))
+	}
+	line := fmt.Sprintf("| `testbed.%s` | %s |\n", t.Name(), strings.Join(parts, ", "))
+	t.Log(line)
+	if *results == "" {
+		return
+	}
+	f, err := os.OpenFile(*results, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	require.NoError(t, err)
+	info, err := f.Stat()
+	require.NoError(t, err)
+	if info.Size() == 0 {
+		line = "| test | measured |\n|---|---|\n" + line
+	}
+	_, err = f.WriteString(line)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+}

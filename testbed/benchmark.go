@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -241,4 +242,56 @@ func startPeer(ctx context.Context, directory, config string) (*Collector, error
 	}
 	c.OTLPGRPC, c.Metrics = ports[0], ports[2]
 	return c, nil
+}
+
+// Profile writes a CPU profile of our pipeline under load to a file. The
+// collector is bin/otelcol-peers, which has the same components and an
+// endpoint for profiles.
+func Profile(ctx context.Context, parent string, load OTLPLoad, file string) error {
+	ports, err := freePorts(1)
+	if err != nil {
+		return err
+	}
+	const config = `
+processors: {audit: {journal: {directory: ./journal}, chain: {instance: testbed}}}
+exporters: {audit: {file: {directory: ./audit}}}
+extensions: {profiler: {endpoint: %s}}
+service:
+  extensions: [health_check, profiler]
+  pipelines: {logs: {receivers: [otlp], processors: [audit], exporters: [audit]}}
+`
+	subject := Peer("otelaudit", fmt.Sprintf(config, ports[0]), checkStore)
+	start := subject.Start
+	fetched := make(chan error, 1)
+	subject.Start = func(ctx context.Context, directory string) (*Collector, error) {
+		c, err := start(ctx, directory)
+		if err == nil {
+			go func() { fetched <- fetchProfile(ctx, ports[0], load.Duration, file) }()
+		}
+		return c, err
+	}
+	_, err = Measure(ctx, parent, subject, load)
+	if err != nil {
+		return err
+	}
+	return <-fetched
+}
+
+func fetchProfile(ctx context.Context, endpoint string, duration time.Duration, file string) (err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", endpoint, int(duration.Seconds())), nil)
+	if err != nil {
+		return fmt.Errorf("fetch profile: %w", err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("fetch profile: %w", err)
+	}
+	text, err := io.ReadAll(response.Body)
+	if err := errors.Join(err, response.Body.Close()); err != nil {
+		return fmt.Errorf("fetch profile: %w", err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("fetch profile: status %d: %s", response.StatusCode, text)
+	}
+	return os.WriteFile(file, text, 0o600)
 }

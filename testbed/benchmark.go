@@ -154,13 +154,13 @@ func (m Measurement) String() string {
 }
 
 // Audit returns the subject that this project is about: the shipped collector,
-// its OTLP door, the audit processor and the file sink. Its store must verify,
+// or another binary of it, its OTLP door, the audit processor and the file sink. Its store must verify,
 // closed, and hold every acknowledged record once.
-func Audit(name string) Subject {
+func Audit(name, binary string) Subject {
 	return Subject{
 		Name: name,
 		Start: func(ctx context.Context, directory string) (*Collector, error) {
-			return Start(ctx, Settings{Directory: directory})
+			return Start(ctx, Settings{Directory: directory, Binary: binary})
 		},
 		Check: checkStore,
 	}

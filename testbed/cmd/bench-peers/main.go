@@ -28,12 +28,14 @@ func main() {
 	rounds := flag.Int("rounds", 3, "measurements of each collector; the median counts")
 	directory := flag.String("directory", "data", "where the collectors keep their data: on a disk, not in memory")
 	clients := flag.Int("clients", 8, "connections")
+	rate := flag.Int("rate", 0, "requests a second, 0: as fast as they are answered")
 	batch := flag.Int("batch", 100, "records of a request")
 	profile := flag.String("profile", "", "write a CPU profile of our pipeline under this load to this file, and compare nothing")
+	before := flag.String("before", "", "compare with this earlier binary of otelcol-audit instead")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	load := testbed.OTLPLoad{Clients: *clients, Warm: time.Second, Duration: time.Duration(*seconds) * time.Second}
+	load := testbed.OTLPLoad{Clients: *clients, Rate: *rate, Warm: time.Second, Duration: time.Duration(*seconds) * time.Second}
 	var err error
 	if load.Requests, err = testbed.NewRequests(1, *batch, false); err == nil {
 		err = os.MkdirAll(*directory, 0o700)
@@ -43,7 +45,7 @@ func main() {
 	case *profile != "":
 		err = testbed.Profile(ctx, *directory, load, *profile)
 	default:
-		err = compare(ctx, *directory, load, *rounds)
+		err = compare(ctx, *directory, subjects(*before), load, *rounds)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench-peers:", err)
@@ -86,12 +88,19 @@ func peerConfig(allTypes bool) string {
 	return fmt.Sprintf(peer, allTypes, keys, card, jwt, aws, github)
 }
 
-func compare(ctx context.Context, directory string, load testbed.OTLPLoad, rounds int) error {
-	subjects := []testbed.Subject{
-		testbed.Audit("otelaudit"),
+func subjects(before string) []testbed.Subject {
+	ours := testbed.Audit("otelaudit", "")
+	if before != "" {
+		return []testbed.Subject{ours, testbed.Audit("before", before)}
+	}
+	return []testbed.Subject{
+		ours,
 		testbed.Peer("redaction of texts + file", peerConfig(false), checkFile),
 		testbed.Peer("redaction of all + file", peerConfig(true), checkFile),
 	}
+}
+
+func compare(ctx context.Context, directory string, subjects []testbed.Subject, load testbed.OTLPLoad, rounds int) error {
 	fmt.Printf("%d connections, %d B a record\n%28s %s\n", load.Clients, load.Requests.Size(), "", testbed.MeasurementHeader())
 	medians, err := testbed.Compare(ctx, directory, subjects, load, rounds, os.Stderr)
 	if err != nil {
@@ -102,7 +111,7 @@ func compare(ctx context.Context, directory string, load testbed.OTLPLoad, round
 	}
 	ours := medians[0]
 	for i, theirs := range medians[1:] {
-		fmt.Printf("%.2f x the rate of %s at %.2f x its CPU a record\n", ours.Rate/theirs.Rate, subjects[i+1].Name, ours.CPU/theirs.CPU)
+		fmt.Printf("%.2f x the rate of %s at %.2f x its CPU a record, p99 %.2f x\n", ours.Rate/theirs.Rate, subjects[i+1].Name, ours.CPU/theirs.CPU, float64(ours.P99)/float64(theirs.P99))
 	}
 	return nil
 }

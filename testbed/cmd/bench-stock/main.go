@@ -95,7 +95,7 @@ func compare(ctx context.Context, directory string, rounds int, duration time.Du
 	defer func() { err = errors.Join(err, server.Close()) }()
 	keepsNothing := func(*testbed.Collector, *testbed.OTLPOutcome) error { return nil }
 	subjects := []testbed.Subject{
-		testbed.Audit("otelaudit"),
+		testbed.Audit("otelaudit", ""),
 		testbed.Peer("stock, synced queue", fmt.Sprintf(queued, server.Endpoint), keepsNothing),
 		testbed.Peer("stock, nop", nop, keepsNothing),
 	}

@@ -17,15 +17,15 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// OTLPLoad is what clients send over OTLP/gRPC, each on a connection of its
-// own: the next request when the last one is answered, or, with a Rate, at
-// its time.
+// OTLPLoad is what clients send over OTLP/gRPC: each the next request when the
+// last one is answered, or, with a Rate, when it is due.
 type OTLPLoad struct {
-	Requests *Requests
-	Clients  int
-	Rate     int           // requests a second over all clients; 0: as fast as they are answered
-	Warm     time.Duration // sent before, to a collector that is to be measured warm
-	Duration time.Duration
+	Requests    *Requests
+	Clients     int
+	Connections int           // which the clients share; 0: each has one of its own
+	Rate        int           // requests a second over all clients; 0: as fast as they are answered
+	Warm        time.Duration // sent before, to a collector that is to be measured warm
+	Duration    time.Duration
 }
 
 // OTLPOutcome is what the clients saw, without the warm-up where it is time
@@ -67,14 +67,20 @@ const requestTimeout = 60 * time.Second
 // every request is answered. An answer other than success, or one that asks
 // to send again, is an error.
 func (l OTLPLoad) Run(ctx context.Context, endpoint string, measured func() error) (*OTLPOutcome, error) {
-	clients := make([]*otlpClient, l.Clients)
-	for i := range clients {
-		connection, err := grpc.NewClient(endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
+	if l.Connections == 0 {
+		l.Connections = l.Clients
+	}
+	connections := make([]*grpc.ClientConn, l.Connections)
+	for i := range connections {
+		var err error
+		if connections[i], err = grpc.NewClient(endpoint, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
 			return nil, fmt.Errorf("connect: %w", err)
 		}
-		defer connection.Close() //nolint:errcheck // every answer is here by then
-		clients[i] = &otlpClient{load: &l, number: i, connection: connection}
+		defer connections[i].Close() //nolint:errcheck // every answer is here by then
+	}
+	clients := make([]*otlpClient, l.Clients)
+	for i := range clients {
+		clients[i] = &otlpClient{load: &l, number: i, connection: connections[i%len(connections)]}
 	}
 	begin := time.Now()
 	if err := each(ctx, clients, func(ctx context.Context, c *otlpClient) error { return c.run(ctx, begin, begin.Add(l.Warm)) }); err != nil {

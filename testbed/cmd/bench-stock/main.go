@@ -68,19 +68,24 @@ service:
 type load struct {
 	name           string
 	clients, batch int
+	connections    int // 0: one for each client
 	rate           int
 }
 
 var loads = []load{
-	{"1", 1, 1, 0},
-	{"64", 64, 1, 0},
-	{"1024", 1024, 1, 0},
-	{"64x100", 64, 100, 0},
-	{"paced", 64, 1, 5000},
+	{"1", 1, 1, 0, 0},
+	{"64", 64, 1, 0, 0},
+	{"1024", 1024, 1, 0, 0},
+	{"1024/16", 1024, 1, 16, 0},
+	{"64x100", 64, 100, 0, 0},
+	{"paced", 64, 1, 0, 5000},
 }
 
 func (l load) String() string {
 	text := fmt.Sprintf("%d clients, %d records a request", l.clients, l.batch)
+	if l.connections > 0 {
+		text += fmt.Sprintf(", sharing %d connections", l.connections)
+	}
 	if l.rate > 0 {
 		text += fmt.Sprintf(", %d requests/s, latency from when each was due", l.rate)
 	}
@@ -116,7 +121,7 @@ func measure(ctx context.Context, directory string, subjects []testbed.Subject, 
 		return err
 	}
 	fmt.Printf("\n%s: %s (%d B a record)\n%28s %s\n", l.name, l, requests.Size(), "", testbed.MeasurementHeader())
-	sent := testbed.OTLPLoad{Requests: requests, Clients: l.clients, Rate: l.rate, Warm: time.Second, Duration: duration}
+	sent := testbed.OTLPLoad{Requests: requests, Clients: l.clients, Connections: l.connections, Rate: l.rate, Warm: time.Second, Duration: duration}
 	medians, err := testbed.Compare(ctx, directory, subjects, sent, rounds, os.Stderr)
 	if err != nil {
 		return err

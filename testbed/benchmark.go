@@ -155,7 +155,8 @@ func (m Measurement) String() string {
 
 // Audit returns the subject that this project is about: the shipped collector,
 // or another binary of it, its OTLP door, the audit processor and the file sink. Its store must verify,
-// closed, and hold every acknowledged record once.
+// closed, and hold every acknowledged record once, and no secret of the corpus
+// may be in any file.
 func Audit(name, binary string) Subject {
 	return Subject{
 		Name: name,
@@ -173,6 +174,13 @@ func checkStore(c *Collector, outcome *OTLPOutcome) error {
 	}
 	if report.Exit != 0 {
 		return fmt.Errorf("what was stored does not verify: exit code %d, findings %v", report.Exit, report.Kinds())
+	}
+	leaks, err := FindLeaks(c.Directory, Needles())
+	if err != nil {
+		return err
+	}
+	if len(leaks) > 0 {
+		return fmt.Errorf("a secret has reached the disk: %v", leaks)
 	}
 	stored, err := ReadStore(c.Store())
 	if err != nil {

@@ -10,7 +10,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -27,7 +26,7 @@ func main() {
 	seconds := flag.Int("seconds", 5, "how long each measurement is")
 	rounds := flag.Int("rounds", 3, "measurements of each collector; the median counts")
 	directory := flag.String("directory", "data", "where the collectors keep their data: on a disk, not in memory")
-	clients := flag.Int("clients", 8, "connections")
+	clients := flag.Int("clients", 8, "clients, each with a connection")
 	rate := flag.Int("rate", 0, "requests a second, 0: as fast as they are answered")
 	batch := flag.Int("batch", 100, "records of a request")
 	profile := flag.String("profile", "", "write a CPU profile of our pipeline under this load to this file, and compare nothing")
@@ -45,7 +44,7 @@ func main() {
 	case *profile != "":
 		err = testbed.Profile(ctx, *directory, load, *profile)
 	default:
-		err = compare(ctx, *directory, subjects(*before), load, *rounds)
+		err = compare(ctx, *directory, *before, load, *rounds)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench-peers:", err)
@@ -53,28 +52,64 @@ func main() {
 	}
 }
 
-// What the peer is to find: names as our default keys, and values as our
-// detectors for cards, JWTs, AWS keys and GitHub tokens. One pattern for all
-// names costs it a third of what one for each name does.
-const (
-	keys = `(?i)(passw(or)?d|passphrase|passcode|pwd|secret|token|credential|authorization|cookie|bearer|jwt|` +
-		`(api|access|private|signing|encryption|master|shared|account|session)[-_. ]?key|` +
-		`otp|csrf|xsrf|cvv|cvc|card[-_. ]?number|pin[-_. ]?code|security[-_. ]?code|connection[-_. ]?string)`
-	card   = `\b(?:4[0-9]{3}|5[1-5][0-9]{2}|3[47][0-9]{2}|6(?:011|5[0-9]{2}))[ -]?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{1,4}\b`
-	jwt    = `\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+`
-	aws    = `\b(?:AKIA|ASIA)[A-Z0-9]{16}\b`
-	github = `\bgh[pousr]_[A-Za-z0-9]{36,}\b`
-)
+// What the peers are to find beside names: cards, JWTs, AWS keys and GitHub
+// tokens.
+var values = []string{
+	`\b(?:4[0-9]{3}|5[1-5][0-9]{2}|3[47][0-9]{2}|6(?:011|5[0-9]{2}))[ -]?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{1,4}\b`,
+	`\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+`,
+	`\b(?:AKIA|ASIA)[A-Z0-9]{16}\b`,
+	`\bgh[pousr]_[A-Za-z0-9]{36,}\b`,
+}
 
-// The peer as its README shows it, but for the list of allowed keys: what an
-// event carries is not known beforehand.
-const peer = `
+// The names, as our default keys have them: words, and words that make a name
+// sensitive together.
+var words = []string{
+	"password", "passwd", "passphrase", "passcode", "pwd", "secret", "token", "credential", "authorization",
+	"cookie", "bearer", "jwt", "otp", "csrf", "xsrf", "cvv", "cvc", "api key", "access key", "private key",
+	"signing key", "encryption key", "master key", "account key", "card number", "security code",
+}
+
+// readme writes a pattern for each name in the form of the peer's README.
+func readme() (patterns []string) {
+	for _, word := range words {
+		patterns = append(patterns, `(?i).*`+strings.ReplaceAll(word, " ", "[-_. ]?")+`.*`)
+	}
+	return patterns
+}
+
+// joined writes one pattern for all names.
+func joined() []string {
+	return []string{`(?i)(` + strings.ReplaceAll(strings.Join(words, "|"), " ", "[-_. ]?") + `)`}
+}
+
+// literal writes every name in the spellings that are usual, as texts that
+// hold no operator: the fastest patterns that the peer can have, which miss
+// other spellings.
+func literal() (patterns []string) {
+	for _, word := range words {
+		first, second, two := strings.Cut(word, " ")
+		spellings := []string{first, title(first), strings.ToUpper(first)}
+		if two {
+			spellings = []string{
+				first + "_" + second, first + "-" + second, first + second, first + title(second),
+				title(first) + title(second), title(first) + "-" + title(second), strings.ToUpper(first + "_" + second),
+			}
+		}
+		patterns = append(patterns, spellings...)
+	}
+	return patterns
+}
+
+func title(word string) string { return strings.ToUpper(word[:1]) + word[1:] }
+
+// All keys are allowed: what an event carries is not known beforehand.
+const peerConfig = `
 processors:
   redaction:
     allow_all_keys: true
     redact_all_types: %t
-    blocked_key_patterns: ['%s']
-    blocked_values: ['%s', '%s', '%s', '%s']
+    blocked_key_patterns: %s
+    blocked_values: %s
     summary: info
 exporters:
   file: {path: ./events.json}
@@ -84,23 +119,45 @@ service:
     logs: {receivers: [otlp], processors: [redaction], exporters: [file]}
 `
 
-func peerConfig(allTypes bool) string {
-	return fmt.Sprintf(peer, allTypes, keys, card, jwt, aws, github)
+// peer returns the stock pipeline. With allTypes it also looks at what is not
+// a text, so into metadata and diff. leaks is set to how many secrets of the
+// corpus its file holds.
+func peer(name string, patterns []string, allTypes bool, leaks map[string]int) testbed.Subject {
+	config := fmt.Sprintf(peerConfig, allTypes, list(patterns), list(values))
+	return testbed.Peer(name, config, func(c *testbed.Collector, outcome *testbed.OTLPOutcome) error {
+		file := filepath.Join(c.Directory, "events.json")
+		found, err := testbed.FindLeaks(file, testbed.Needles())
+		if err != nil {
+			return err
+		}
+		names := map[string]bool{}
+		for _, leak := range found {
+			names[leak.Needle] = true
+		}
+		leaks[name] = len(names)
+		return checkFile(file, outcome)
+	})
 }
 
-func subjects(before string) []testbed.Subject {
+func list(patterns []string) string { return "['" + strings.Join(patterns, "', '") + "']" }
+
+// subjects returns what is measured, ours first.
+func subjects(before string, leaks map[string]int) []testbed.Subject {
 	ours := testbed.Audit("otelaudit", "")
 	if before != "" {
 		return []testbed.Subject{ours, testbed.Audit("before", before)}
 	}
 	return []testbed.Subject{
 		ours,
-		testbed.Peer("redaction of texts + file", peerConfig(false), checkFile),
-		testbed.Peer("redaction of all + file", peerConfig(true), checkFile),
+		peer("peer, as its README", readme(), true, leaks),
+		peer("peer, one pattern, texts", joined(), false, leaks),
+		peer("peer, literals, texts", literal(), false, leaks),
 	}
 }
 
-func compare(ctx context.Context, directory string, subjects []testbed.Subject, load testbed.OTLPLoad, rounds int) error {
+func compare(ctx context.Context, directory, before string, load testbed.OTLPLoad, rounds int) error {
+	leaks := map[string]int{}
+	subjects := subjects(before, leaks)
 	fmt.Printf("%d connections, %d B a record\n%28s %s\n", load.Clients, load.Requests.Size(), "", testbed.MeasurementHeader())
 	medians, err := testbed.Compare(ctx, directory, subjects, load, rounds, os.Stderr)
 	if err != nil {
@@ -111,15 +168,20 @@ func compare(ctx context.Context, directory string, subjects []testbed.Subject, 
 	}
 	ours := medians[0]
 	for i, theirs := range medians[1:] {
-		fmt.Printf("%.2f x the rate of %s at %.2f x its CPU a record, p99 %.2f x\n", ours.Rate/theirs.Rate, subjects[i+1].Name, ours.CPU/theirs.CPU, float64(ours.P99)/float64(theirs.P99))
+		name := subjects[i+1].Name
+		fmt.Printf("%.2f x the rate of %s at %.2f x its CPU a record, p99 %.2f x", ours.Rate/theirs.Rate, name, ours.CPU/theirs.CPU, float64(ours.P99)/float64(theirs.P99))
+		if n, ok := leaks[name]; ok {
+			fmt.Printf("; %d of %d secrets reach its file", n, len(testbed.Needles()))
+		}
+		fmt.Println()
 	}
 	return nil
 }
 
 // checkFile looks for every acknowledged record, and for nothing more: what
 // the peer promises.
-func checkFile(c *testbed.Collector, outcome *testbed.OTLPOutcome) error {
-	text, err := os.ReadFile(filepath.Join(c.Directory, "events.json"))
+func checkFile(file string, outcome *testbed.OTLPOutcome) error {
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("read the peer's file: %w", err)
 	}
@@ -131,7 +193,7 @@ func checkFile(c *testbed.Collector, outcome *testbed.OTLPOutcome) error {
 		}
 		rest = rest[i+1:]
 		if end := bytes.IndexByte(rest, '"'); end > 0 {
-			stored[strings.Clone(string(rest[:end]))] = true
+			stored[string(rest[:end])] = true
 		}
 	}
 	missing := 0
@@ -141,7 +203,7 @@ func checkFile(c *testbed.Collector, outcome *testbed.OTLPOutcome) error {
 		}
 	}
 	if missing > 0 {
-		return errors.New(fmt.Sprint(missing, " acknowledged records are not in the peer's file"))
+		return fmt.Errorf("%d acknowledged records are not in the peer's file", missing)
 	}
 	return nil
 }

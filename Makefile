@@ -16,7 +16,7 @@ EVENTS   ?= 2000000
 ROUNDS   ?= 500
 BACKLOG  ?= 4294967296
 
-.PHONY: run build test check bench testbed testbed-soak generate fmt fmt-check lint vet tidy-check
+.PHONY: run build test check bench bench-stock bench-peers testbed testbed-soak generate fmt fmt-check lint vet tidy-check
 .PHONY: generate-check litter-check fuzz clean
 
 run: build
@@ -71,6 +71,20 @@ litter-check:
 bench: build
 	$(GO) test -run '^$$' -bench . -benchmem ./audit/... ./auditreceiver/... ./auditprocessor/... ./auditexporter/... ./internal/...
 	$(GO) run ./testbed/cmd/load
+
+# In one run beside stock collectors: what durability costs, and the whole pipeline.
+bench-stock: build bin/otelcol-peers
+	$(GO) run ./testbed/cmd/bench-stock
+
+bench-peers: build bin/otelcol-peers
+	$(GO) run ./testbed/cmd/bench-peers
+
+bin/otelcol-peers: _build/peers/.generated $(SOURCES) $(wildcard testbed/peers/profiler/*.go)
+	cd _build/peers && $(GO) build -trimpath -ldflags='-s -w' -o ../../bin/otelcol-peers .
+
+_build/peers/.generated: testbed/peers/builder-config.yaml go.mod go.sum tools/go.mod
+	$(BUILDER) --config=testbed/peers/builder-config.yaml --skip-strict-versioning=false --skip-compilation
+	touch $@
 
 testbed: build
 	$(GO) test -count=1 -timeout 14m -v ./testbed/...

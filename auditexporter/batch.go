@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.opentelemetry.io/collector/pdata/plog"
 
@@ -37,6 +38,7 @@ type batch struct {
 // decode sets entries to what is to be stored of logs, in order. An error is
 // errUnsealed or errMismatch; it names a coordinate, never content.
 func (b *batch) decode(logs plog.Logs) error {
+	b.reserve(logs.LogRecordCount())
 	for _, resource := range logs.ResourceLogs().All() {
 		for _, scope := range resource.ScopeLogs().All() {
 			// A group that cannot be encoded fails with its first record.
@@ -56,6 +58,17 @@ func (b *batch) decode(logs plog.Logs) error {
 		start = end
 	}
 	return nil
+}
+
+// usualBytes is what the canonical bytes of a usual record need.
+const usualBytes = 2048
+
+// reserve makes room for a usual batch at once: growing would copy it as often
+// as it doubles.
+func (b *batch) reserve(records int) {
+	b.bytes = slices.Grow(b.bytes, min(records*usualBytes, keepMemory))
+	b.ends = slices.Grow(b.ends, records)
+	b.entries = slices.Grow(b.entries, records)
 }
 
 func (b *batch) add(record plog.LogRecord, groupErr error) error {

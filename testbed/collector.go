@@ -32,6 +32,8 @@ type Settings struct {
 	Directory string
 	// Instance is the log's name, "testbed" if empty.
 	Instance string
+	// Binary is the collector to run, bin/otelcol-audit if empty.
+	Binary string
 	// Extra are fragments of YAML that go over the base configuration.
 	Extra []string
 }
@@ -110,9 +112,12 @@ func Start(ctx context.Context, s Settings) (*Collector, error) {
 
 // Launch starts a collector on free ports and does not wait for it.
 func Launch(s Settings) (*Collector, error) {
-	binary, err := Binary("otelcol-audit")
-	if err != nil {
-		return nil, err
+	if s.Binary == "" {
+		binary, err := Binary("otelcol-audit")
+		if err != nil {
+			return nil, err
+		}
+		s.Binary = binary
 	}
 	if s.Instance == "" {
 		s.Instance = "testbed"
@@ -130,7 +135,7 @@ func Launch(s Settings) (*Collector, error) {
 	for _, extra := range s.Extra {
 		args = append(args, "--config", "yaml:"+extra)
 	}
-	return c, c.run(exec.Command(binary, args...))
+	return c, c.run(exec.Command(s.Binary, args...))
 }
 
 func (c *Collector) config() []byte {

@@ -99,12 +99,7 @@ func NewOutcome() *Outcome {
 }
 
 // Quantile returns the latency below which the share q of all requests were.
-func (o *Outcome) Quantile(q float64) time.Duration {
-	if len(o.Latencies) == 0 {
-		return 0
-	}
-	return o.Latencies[min(int(q*float64(len(o.Latencies))), len(o.Latencies)-1)]
-}
+func (o *Outcome) Quantile(q float64) time.Duration { return quantile(o.Latencies, q) }
 
 // Run sends the load to endpoint, host:port, and returns what came of it once
 // every event was sent or the context ended.

@@ -221,7 +221,7 @@ func (s *sender) send(ctx context.Context, request Request) error {
 		case !s.load.Patient || !errors.Is(err, syscall.ECONNREFUSED): // which has reached nobody
 			return err
 		}
-		if err := pause(ctx, min(answer.RetryAfter, impatience)); err != nil {
+		if err := pause(ctx, impatience); err != nil {
 			return err
 		}
 	}
@@ -238,7 +238,8 @@ func (s *sender) attempt(ctx context.Context, attempt int, request Request) (Ans
 	return s.client.Send(ctx, request.ContentType, request.Body)
 }
 
-// impatience is the longest that a client of a test waits before it asks again.
+// impatience is how long a client of a test waits before it asks again,
+// whatever Retry-After says.
 const impatience = 50 * time.Millisecond
 
 func pause(ctx context.Context, d time.Duration) error {

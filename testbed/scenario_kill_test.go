@@ -33,11 +33,14 @@ func TestScenarioKillDuringLoad(t *testing.T) {
 		c := start(t, settings)
 		delay := time.Duration(random.IntN(500)) * time.Millisecond
 		killed := make(chan error, 1)
-		time.AfterFunc(delay, func() { killed <- c.Kill() })
-		retried += retry(t.Context(), c, total)
 		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(delay, func() {
+			err := c.Kill()
+			cancel()
+			killed <- err
+		})
+		retried += retry(ctx, c, total)
 		total.Add(testbed.Load{Clients: 8, MaxBatch: 20, Seed: random.Uint64(), Name: roundName(round)}.Run(ctx, c.HTTP))
-		cancel()
 		require.NoError(t, <-killed)
 		kills++
 		require.Empty(t, total.Surprises, "round %d, killed after %s", round, delay)

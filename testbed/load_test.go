@@ -4,6 +4,7 @@
 package testbed_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -43,9 +44,9 @@ func TestMixedLoad(t *testing.T) {
 	assert.Empty(t, leaks)
 
 	cpu, memory := c.Usage()
-	t.Logf("%d events, %.0f/s, %.2f s of processor time per 100,000, p50 %s, p99 %s, %d MiB at most, %d stored bytes",
-		outcome.Sent, float64(outcome.Sent)/outcome.Elapsed.Seconds(), cpu.Seconds()*1e5/float64(outcome.Sent),
-		outcome.Quantile(.5), outcome.Quantile(.99), memory>>20, stored.Bytes)
+	measured(t, "events", outcome.Sent, "a second", int(float64(outcome.Sent)/outcome.Elapsed.Seconds()),
+		"processor seconds per 100,000", fmt.Sprintf("%.2f", cpu.Seconds()*1e5/float64(outcome.Sent)),
+		"p50", outcome.Quantile(.5), "p99", outcome.Quantile(.99), "most memory MiB", memory>>20, "bytes stored", stored.Bytes, "lost", 0, "doubled", 0)
 }
 
 // requireCounts demands that the collector has counted what its clients saw:

@@ -93,18 +93,34 @@ func (s *Stored) add(text []byte) error {
 		return err
 	}
 	if line.Link.Stream == audit.StreamOrigin {
-		s.Controls++
-		if event.Record.EventName == audit.EventQuarantine {
-			s.Quarantined[event.text(audit.AttributeQuarantineOrigin)+"/"+event.text(audit.AttributeQuarantineIndex)]++
-		}
-		return nil
+		return s.addControl(&event)
 	}
 	if strings.HasPrefix(line.Link.Stream, audit.StreamFlagged) {
 		s.Flagged++
 	}
-	id := event.text(audit.AttributeRecordID)
+	id, err := event.text(audit.AttributeRecordID)
+	if err != nil {
+		return err
+	}
 	s.Records[id]++
 	s.Hashes[id] = line.Hash.String()
+	return nil
+}
+
+func (s *Stored) addControl(event *event) error {
+	s.Controls++
+	if event.Record.EventName != audit.EventQuarantine {
+		return nil
+	}
+	origin, err := event.text(audit.AttributeQuarantineOrigin)
+	if err != nil {
+		return err
+	}
+	index, err := event.text(audit.AttributeQuarantineIndex)
+	if err != nil {
+		return err
+	}
+	s.Quarantined[origin+"/"+index]++
 	return nil
 }
 
@@ -112,17 +128,17 @@ func (s *Stored) add(text []byte) error {
 type event struct {
 	Record struct {
 		EventName  string `json:"event_name"`
-		Attributes map[string]struct {
-			StringValue string
-			IntValue    string
-		}
+		Attributes map[string]json.RawMessage
 	}
 }
 
 // text returns the string or integer of an attribute.
-func (e *event) text(name string) string {
-	value := e.Record.Attributes[name]
-	return value.StringValue + value.IntValue
+func (e *event) text(name string) (string, error) {
+	var value struct{ StringValue, IntValue string }
+	if err := json.Unmarshal(e.Record.Attributes[name], &value); err != nil {
+		return "", fmt.Errorf("read %s: %w", name, err)
+	}
+	return value.StringValue + value.IntValue, nil
 }
 
 // Leak is a secret that was found on disk.

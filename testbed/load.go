@@ -166,7 +166,7 @@ func (s *sender) run(ctx context.Context) {
 		request.ContentType, request.Body = form(s.corpus.random.IntN(4), events)
 		if err := s.send(ctx, request); err != nil {
 			s.lost(request)
-			if s.load.Events == 0 {
+			if s.load.Events == 0 && !s.load.Patient {
 				return // the collector is gone, as the test wants it
 			}
 		}

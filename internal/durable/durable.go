@@ -67,7 +67,7 @@ func WriteFile(path string, data []byte) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	_, err = f.Write(data)
+	err = writeSlices(f, data)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -78,6 +78,24 @@ func WriteFile(path string, data []byte) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return SyncDir(filepath.Dir(path))
+}
+
+// slice is what WriteFile writes before it syncs: the syncs of others, on the
+// same file system, wait for what is dirty.
+const slice = 1 << 20
+
+func writeSlices(f *os.File, data []byte) error {
+	for len(data) > slice {
+		if _, err := f.Write(data[:slice]); err != nil {
+			return err
+		}
+		if err := Sync(f); err != nil {
+			return err
+		}
+		data = data[slice:]
+	}
+	_, err := f.Write(data)
+	return err
 }
 
 // Allocate makes the file at path, mode 0600, and takes size bytes of the disk

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -50,7 +51,7 @@ func TestMkdirAllRefusesAFile(t *testing.T) {
 
 func TestWriteFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
-	for _, content := range []string{"first, and longer", "second", ""} {
+	for _, content := range []string{"first, and longer", strings.Repeat("larger than a slice", slice/8), "second", ""} {
 		require.NoError(t, WriteFile(path, []byte(content)))
 		read, err := os.ReadFile(path)
 		require.NoError(t, err)

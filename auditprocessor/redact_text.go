@@ -540,8 +540,8 @@ func isMixed(s string) bool {
 	}
 	const randomEnough = 4.3 // bits a character; paths and names stay below
 	entropy := 0.0
-	for _, n := range counts {
-		if n > 0 {
+	for i := range counts { // without a copy of all
+		if n := counts[i]; n > 0 {
 			p := float64(n) / float64(len(s))
 			entropy -= p * math.Log2(p)
 		}

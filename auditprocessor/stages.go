@@ -76,7 +76,8 @@ func (s *stages) apply(logs plog.Logs, tenant string, integrityHash bool) ([]ver
 			w.resource.share(records)
 			w.scope.share(records)
 			for _, record := range ofScope.LogRecords().All() {
-				verdicts = append(verdicts, w.record(record))
+				verdicts = append(verdicts, verdict{})
+				w.record(record, &verdicts[len(verdicts)-1])
 			}
 			w.tally.addRedacted(&w.scope)
 		}
@@ -276,8 +277,10 @@ func (w *worker) limitNames(r plog.ResourceLogs, s plog.ScopeLogs) {
 	bound("scope.schema_url", s.SchemaUrl(), s.SetSchemaUrl, &w.scope)
 }
 
-// record runs the stages over one record.
-func (w *worker) record(record plog.LogRecord) verdict {
+// record runs the stages over one record and sets v. Verdicts are large, and
+// this is deep in a goroutine that lives as long as one request: passed by
+// value they would have its stack grow, and so be copied, every time.
+func (w *worker) record(record plog.LogRecord, v *verdict) {
 	w.own.reset()
 	w.fields.scan(record.Attributes())
 	identity := w.identify(record)
@@ -298,11 +301,10 @@ func (w *worker) record(record plog.LogRecord) verdict {
 	if err == nil {
 		faults, err = w.fit(record, faults)
 	}
-	v := w.conclude(record, faults, err)
+	w.conclude(record, faults, err, v)
 	if v.identity = identity; identity.ID != (journal.ID{}) {
 		v.identity.Integrity = v.integrity
 	}
-	return v
 }
 
 // errRepair says that the walk of redaction found what has no canonical form.
@@ -420,14 +422,14 @@ func (w *worker) fitRecord(record plog.LogRecord, l *limiter) error {
 }
 
 // conclude makes the verdict.
-func (w *worker) conclude(record plog.LogRecord, faults []string, err error) verdict {
+func (w *worker) conclude(record plog.LogRecord, faults []string, err error, v *verdict) {
 	w.tally.addRedacted(&w.own)
 	w.tally.addFlagged(&w.own, &w.resource, &w.scope)
 	if len(w.own.repaired) > 0 {
 		w.tally.repaired++
 	}
 	reasons := w.reasons()
-	v := verdict{refused: len(reasons) > 0 && w.stages.validator.reject}
+	v.refused = len(reasons) > 0 && w.stages.validator.reject
 	faults = slices.Concat(faults, w.resourceFaults, w.scopeFaults)
 	if err != nil {
 		faults = append(faults, err.Error())
@@ -441,9 +443,8 @@ func (w *worker) conclude(record plog.LogRecord, faults []string, err error) ver
 	v.recordID = stored(record.Attributes(), audit.AttributeRecordID)
 	v.stream = w.streamOf(stored(record.Attributes(), audit.AttributeTenantID), len(reasons) > 0)
 	if !v.refused {
-		w.hash(&v)
+		w.hash(v)
 	}
-	return v
 }
 
 // stored returns the last value of a name, as the canonical bytes have it.

@@ -26,7 +26,8 @@ func main() {
 	seconds := flag.Int("seconds", 5, "how long each measurement is")
 	rounds := flag.Int("rounds", 3, "measurements of each collector; the median counts")
 	directory := flag.String("directory", "data", "where the collectors keep their data: on a disk, not in memory")
-	clients := flag.Int("clients", 8, "clients, each with a connection")
+	clients := flag.Int("clients", 8, "clients")
+	connections := flag.Int("connections", 0, "which the clients share, 0: each has one of its own")
 	rate := flag.Int("rate", 0, "requests a second, 0: as fast as they are answered")
 	batch := flag.Int("batch", 100, "records of a request")
 	profile := flag.String("profile", "", "write a CPU profile of our pipeline under this load to this file, and compare nothing")
@@ -34,7 +35,7 @@ func main() {
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	load := testbed.OTLPLoad{Clients: *clients, Rate: *rate, Warm: time.Second, Duration: time.Duration(*seconds) * time.Second}
+	load := testbed.OTLPLoad{Clients: *clients, Connections: *connections, Rate: *rate, Warm: time.Second, Duration: time.Duration(*seconds) * time.Second}
 	var err error
 	if load.Requests, err = testbed.NewRequests(1, *batch, false); err == nil {
 		err = os.MkdirAll(*directory, 0o700)
@@ -158,7 +159,7 @@ func subjects(before string, leaks map[string]int) []testbed.Subject {
 func compare(ctx context.Context, directory, before string, load testbed.OTLPLoad, rounds int) error {
 	leaks := map[string]int{}
 	subjects := subjects(before, leaks)
-	fmt.Printf("%d connections, %d B a record\n%28s %s\n", load.Clients, load.Requests.Size(), "", testbed.MeasurementHeader())
+	fmt.Printf("%d clients, %d B a record\n%28s %s\n", load.Clients, load.Requests.Size(), "", testbed.MeasurementHeader())
 	medians, err := testbed.Compare(ctx, directory, subjects, load, rounds, os.Stderr)
 	if err != nil {
 		return err

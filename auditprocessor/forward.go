@@ -33,6 +33,7 @@ type forwarder struct {
 	quarantine string // directory of the records that the next consumer refused for good
 	instance   string // of the log: the actor of control records
 	now        func() time.Time
+	jitter     func(time.Duration) time.Duration
 	telemetry  *metadata.TelemetryBuilder
 	logger     *zap.Logger
 	host       component.Host
@@ -60,7 +61,7 @@ type forwarder struct {
 func newForwarder(p *auditProcessor, host component.Host) *forwarder {
 	directory := p.config.Journal.Directory
 	f := &forwarder{
-		journal: p.journal, next: p.next, instance: p.instance, now: p.now,
+		journal: p.journal, next: p.next, instance: p.instance, now: p.now, jitter: p.jitter,
 		path:       filepath.Join(directory, checkpointFile),
 		quarantine: filepath.Join(directory, quarantineDirectory),
 		telemetry:  p.telemetry, logger: p.logger, host: host, conflict: &p.conflict,

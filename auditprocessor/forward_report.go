@@ -109,7 +109,7 @@ func (f *forwarder) insist(ctx context.Context, do func() error) error {
 		}
 		f.telemetry.ProcessorAuditQuarantineFailures.Add(ctx, 1)
 		f.failed(err)
-		if err := waitBackOff(ctx, attempt, 0); err != nil {
+		if err := f.waitBackOff(ctx, attempt, 0); err != nil {
 			return err
 		}
 	}

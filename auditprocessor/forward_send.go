@@ -6,7 +6,6 @@ package auditprocessor
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"time"
 
 	"go.opentelemetry.io/collector/component/componentstatus"
@@ -74,7 +73,7 @@ func (f *forwarder) settle(ctx context.Context, send []piece) error {
 			return nil
 		}
 		f.failed(refusal)
-		if err := waitBackOff(ctx, attempt, retryHint(refusal)); err != nil {
+		if err := f.waitBackOff(ctx, attempt, retryHint(refusal)); err != nil {
 			return err
 		}
 	}
@@ -151,9 +150,9 @@ func (f *forwarder) takeWitness(ctx context.Context) *piece {
 	return f.witness
 }
 
-func waitBackOff(ctx context.Context, attempt int, hint time.Duration) error {
+func (f *forwarder) waitBackOff(ctx context.Context, attempt int, hint time.Duration) error {
 	pause := min(firstBackOff<<min(attempt, 16), maxBackOff)
-	pause = pause/2 + rand.N(pause/2) //nolint:gosec // jitter is no secret
+	pause = pause/2 + f.jitter(pause/2)
 	timer := time.NewTimer(max(pause, hint))
 	defer timer.Stop()
 	select {

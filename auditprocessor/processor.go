@@ -8,6 +8,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/otelaudit/otelaudit/audit/chain"
 	"github.com/otelaudit/otelaudit/auditprocessor/internal/metadata"
+	"github.com/otelaudit/otelaudit/internal/durable"
 	"github.com/otelaudit/otelaudit/internal/journal"
 )
 
@@ -32,7 +34,9 @@ type auditProcessor struct {
 	telemetry *metadata.TelemetryBuilder
 	stages    *stages
 	next      consumer.Logs
-	now       func() time.Time // of what is sealed; tests set another
+	now       func() time.Time                  // of what is sealed; tests set another
+	jitter    func(time.Duration) time.Duration // a part of a back-off; tests set another
+	disk      durable.Disk                      // of the journal; nil is the real one, tests set another
 
 	// Set by Start. The journal stays: who comes after Shutdown is told so by it.
 	journal   *journal.Journal
@@ -59,7 +63,7 @@ func newProcessor(settings processor.Settings, config *Config, next consumer.Log
 	}
 	return &auditProcessor{
 		config: config, settings: settings, logger: settings.Logger,
-		telemetry: telemetry, stages: stages, next: next, now: time.Now, created: time.Now(),
+		telemetry: telemetry, stages: stages, next: next, now: time.Now, jitter: rand.N[time.Duration], created: time.Now(),
 	}, nil
 }
 
@@ -96,6 +100,7 @@ func (p *auditProcessor) journalOptions(key ed25519.PrivateKey) journal.Options 
 		IDWindow:   p.config.Idempotency.Window,
 		IDBytes:    p.config.Idempotency.MaxBytes,
 		Now:        p.now,
+		Disk:       p.disk,
 		Observe: journal.Observer{
 			Committed: func(records, _ int, took time.Duration) {
 				p.telemetry.ProcessorAuditGroupRecords.Record(context.Background(), int64(records))

@@ -158,9 +158,9 @@ type readOnly struct{}
 
 var errReadOnly = errors.New("the journal is only read")
 
-func (readOnly) create(string) (appender, error)     { return nil, errReadOnly }
-func (readOnly) writeFile(string, []byte) error      { return errReadOnly }
-func (readOnly) rewrite(string, int64, []byte) error { return errReadOnly }
-func (readOnly) allocate(string, int64) error        { return errReadOnly }
-func (readOnly) remove(string) error                 { return nil }
-func (readOnly) syncDir(string) error                { return nil }
+func (readOnly) Create(string) (durable.Appender, error) { return nil, errReadOnly }
+func (readOnly) WriteFile(string, []byte) error          { return errReadOnly }
+func (readOnly) Rewrite(string, int64, []byte) error     { return errReadOnly }
+func (readOnly) Allocate(string, int64) error            { return errReadOnly }
+func (readOnly) Remove(string) error                     { return nil }
+func (readOnly) SyncDir(string) error                    { return nil }

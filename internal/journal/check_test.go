@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/otelaudit/otelaudit/internal/journal/faultdisk"
 )
 
 func TestCheckReportsWhatIsThere(t *testing.T) {
@@ -17,7 +19,7 @@ func TestCheckReportsWhatIsThere(t *testing.T) {
 		w.open()
 		require.NoError(w.t, w.seal(w.client(2)))
 		require.NoError(w.t, w.seal(w.client(3)))
-		report, err := Check(w.disk.directory)
+		report, err := Check(w.disk.Directory)
 		require.NoError(w.t, err)
 		require.True(w.t, report.Running)
 		require.Equal(w.t, int64(5), report.Records)
@@ -27,7 +29,7 @@ func TestCheckReportsWhatIsThere(t *testing.T) {
 		require.NoError(w.t, w.journal.Close())
 
 		before := listing(w)
-		report, err = Check(w.disk.directory)
+		report, err = Check(w.disk.Directory)
 		require.NoError(w.t, err)
 		require.False(w.t, report.Running)
 		require.True(w.t, report.Ended)
@@ -41,7 +43,7 @@ func TestCheckReportsWhatIsThere(t *testing.T) {
 
 func listing(w *world) map[string]string {
 	files := map[string]string{}
-	for name := range w.disk.live {
+	for name := range w.disk.Live {
 		if name != reserveFile {
 			files[name] = string(w.read(name))
 		}
@@ -55,7 +57,7 @@ func TestCheckFindsDamage(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		files := filled(w)
 		names := files.segments()
-		directory := filepath.Join(scratch(t), "journal")
+		directory := filepath.Join(faultdisk.Scratch(t), "journal")
 		files.store(t, directory)
 		_, err := Check(directory)
 		require.NoError(t, err)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/otelaudit/otelaudit/internal/journal/faultdisk"
 )
 
 // aftermath is what happens once a step has failed.
@@ -30,8 +32,8 @@ var aftermaths = []aftermath{goesOn, killed, lostAll, lostNone}
 // by every aftermath.
 func TestFaults(t *testing.T) {
 	rows := 0
-	for _, s := range slices.Sorted(maps.Keys(failures)) {
-		for _, f := range failures[s] {
+	for _, s := range slices.Sorted(maps.Keys(faultdisk.Failures)) {
+		for _, f := range faultdisk.Failures[s] {
 			for _, after := range aftermaths {
 				rows++
 				t.Run(fmt.Sprintf("%s/%s/%s", s, f, after), func(t *testing.T) {
@@ -43,25 +45,25 @@ func TestFaults(t *testing.T) {
 	require.Equal(t, (12*2+4*3)*len(aftermaths), rows, "16 steps, four of which can fail by half")
 }
 
-func runFault(t *testing.T, s step, f failure, after aftermath) {
+func runFault(t *testing.T, s faultdisk.Step, f faultdisk.Failure, after aftermath) {
 	w := newWorld(t, uint64(len(s)))
 	w.repeating = true
 	switch s {
-	case stepIdentity:
+	case faultdisk.StepIdentity:
 		w.faultyOpen(s, f, after)
 		w.open()
-	case stepReserve:
+	case faultdisk.StepReserve:
 		w.openWithoutReserve(s, f, after)
 	default:
 		w.open()
 		w.everything()
 	}
-	if s == stepTail {
+	if s == faultdisk.StepTail {
 		w.kill()
 		w.faultyOpen(s, f, after)
 		w.open()
 	}
-	if s != stepIdentity && s != stepTail && s != stepReserve {
+	if s != faultdisk.StepIdentity && s != faultdisk.StepTail && s != faultdisk.StepReserve {
 		w.faultyRun(s, f, after)
 	}
 	require.Equal(t, 1, w.failed(s, f), "the fault did not happen")
@@ -73,16 +75,16 @@ func runFault(t *testing.T, s step, f failure, after aftermath) {
 }
 
 // faultyOpen lets a step of Open fail.
-func (w *world) faultyOpen(s step, f failure, after aftermath) {
-	w.disk.failOnce(s, f, after != goesOn)
-	require.ErrorIs(w.t, w.tryOpen(), errFault)
+func (w *world) faultyOpen(s faultdisk.Step, f faultdisk.Failure, after aftermath) {
+	w.disk.FailOnce(s, f, after != goesOn)
+	require.ErrorIs(w.t, w.tryOpen(), faultdisk.ErrFault)
 	w.suffer(after, false)
 }
 
 // openWithoutReserve lets the reserve fail, which ends no process that is not
 // killed: it delivers, and takes nothing in until the reserve is there.
-func (w *world) openWithoutReserve(s step, f failure, after aftermath) {
-	w.disk.failOnce(s, f, after != goesOn)
+func (w *world) openWithoutReserve(s faultdisk.Step, f faultdisk.Failure, after aftermath) {
+	w.disk.FailOnce(s, f, after != goesOn)
 	if after != goesOn {
 		require.Error(w.t, w.tryOpen())
 		w.suffer(after, false)
@@ -96,11 +98,11 @@ func (w *world) openWithoutReserve(s step, f failure, after aftermath) {
 }
 
 // faultyRun lets a step fail at work.
-func (w *world) faultyRun(s step, f failure, after aftermath) {
-	if s == stepTruncate { // something must fail first
-		w.disk.failTwice(stepSyncGroup, persisted, s, f, after != goesOn)
+func (w *world) faultyRun(s faultdisk.Step, f faultdisk.Failure, after aftermath) {
+	if s == faultdisk.StepTruncate { // something must fail first
+		w.failTwice(faultdisk.StepSyncGroup, faultdisk.Persisted, s, f, after != goesOn)
 	} else {
-		w.disk.failOnce(s, f, after != goesOn)
+		w.disk.FailOnce(s, f, after != goesOn)
 	}
 	for range 10 {
 		if w.failed(s, f) > 0 {
@@ -112,30 +114,34 @@ func (w *world) faultyRun(s step, f failure, after aftermath) {
 }
 
 func (w *world) suffer(after aftermath, running bool) {
-	count := w.disk.fired
-	switch {
-	case after == goesOn:
+	if after == goesOn {
 		return
+	}
+	for what, n := range w.disk.Fired() {
+		w.happened[what] += n
+	}
+	switch {
 	case !running && after == killed:
-		w.disk = w.disk.survivors()
+		w.disk = w.disk.Survivors()
 	case !running && after == lostAll:
-		w.disk = w.disk.powerCut(w.t, loseAll, w.random)
+		w.disk = w.disk.PowerCut(w.t, faultdisk.LoseAll, w.random)
 	case !running:
-		w.disk = w.disk.powerCut(w.t, loseNone, w.random)
+		w.disk = w.disk.PowerCut(w.t, faultdisk.LoseNone, w.random)
 	case after == killed:
 		w.kill()
 	case after == lostAll:
-		w.powerCut(loseAll)
+		w.powerCut(faultdisk.LoseAll)
 	default:
-		w.powerCut(loseNone)
+		w.powerCut(faultdisk.LoseNone)
 	}
-	w.disk.fired = count
 	if running {
 		w.open()
 	}
 }
 
-func (w *world) failed(s step, f failure) int { return w.disk.count(s, f) }
+func (w *world) failed(s faultdisk.Step, f faultdisk.Failure) int {
+	return w.happened[faultdisk.Name(s, f)] + w.disk.Count(s, f)
+}
 
 // everything makes groups, checkpoints, segments and deliveries.
 func (w *world) everything() {
@@ -178,18 +184,18 @@ func (w *world) reopenClean() {
 	require.Equal(w.t, CauseClean, w.claims[len(w.claims)-1].Cause)
 }
 
-// failTwice is failOnce for a step that comes only when another has failed.
-func (d *faultDisk) failTwice(first step, how failure, s step, f failure, deadly bool) {
+// failTwice is FailOnce for a step that comes only when another has failed.
+func (w *world) failTwice(first faultdisk.Step, how faultdisk.Failure, s faultdisk.Step, f faultdisk.Failure, deadly bool) {
 	stage := 0
-	d.setWeather(func(asked step) (failure, bool) {
+	w.disk.SetWeather(func(asked faultdisk.Step) faultdisk.Fault {
 		switch {
 		case stage == 0 && asked == first:
 			stage = 1
-			return how, true
+			return faultdisk.Fault{Failure: how}
 		case stage == 1 && asked == s:
-			stage, d.dead = 2, deadly
-			return f, true
+			stage = 2
+			return faultdisk.Fault{Failure: f, Deadly: deadly}
 		}
-		return "", false
+		return faultdisk.Fault{}
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/internal/journal/faultdisk"
 )
 
 // sampleFrames returns one frame of each kind.
@@ -116,7 +117,7 @@ func FuzzRecover(f *testing.F) {
 		}
 		second := append(beginFrame(nil), payload...)
 		require.NoError(t, finishFrame(second, kind, 2, 99))
-		directory := scratch(t)
+		directory := faultdisk.Scratch(t)
 		files := journalFiles{
 			identityFile:                   []byte(`{"instance":"test","journal":"0011223344556677","secret":"` + strings.Repeat("00", secretSize) + `"}`),
 			"00000000000000000001.segment": append(bytes.Clone(first), second...),

@@ -93,7 +93,7 @@ func (j *Journal) makeIdentity(path string) (identity, error) {
 	if err != nil {
 		return identity{}, fmt.Errorf("write journal identity: %w", err)
 	}
-	return id, j.disk.writeFile(path, append(data, '\n'))
+	return id, j.disk.WriteFile(path, append(data, '\n'))
 }
 
 // hostInstance is the host name, with what an instance cannot hold replaced.

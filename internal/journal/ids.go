@@ -477,7 +477,7 @@ func (s *idStore) writeFrozen(table *idTable) error {
 
 // write makes t's file, durably and at once. It orders t's entries.
 func (s *idStore) write(t *idTable) error {
-	if err := s.journal.disk.writeFile(s.journal.idPath(t.first), t.encode()); err != nil {
+	if err := s.journal.disk.WriteFile(s.journal.idPath(t.first), t.encode()); err != nil {
 		return fmt.Errorf("write ids: %w", err)
 	}
 	return nil

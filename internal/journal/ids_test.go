@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/internal/journal/faultdisk"
 )
 
 // named returns a client's request of one record with an id of its own.
@@ -107,10 +108,10 @@ func TestIDFiles(t *testing.T) {
 			w.deliver(1 << 30)
 			require.NoError(w.t, w.journal.PersistCursor())
 		}
-		files, err := listFiles(w.disk.directory, idSuffix)
+		files, err := listFiles(w.disk.Directory, idSuffix)
 		require.NoError(w.t, err)
 		require.GreaterOrEqual(w.t, len(files), 100/w.option.fullTable)
-		require.Len(w.t, w.disk.segments(), 1)
+		require.Len(w.t, w.disk.Segments(), 1)
 		for range 2 {
 			for id, first := range results {
 				require.Equal(w.t, first, w.knownOf(w.named(id, 'a')), "id %d", id)
@@ -126,7 +127,7 @@ func TestIDFiles(t *testing.T) {
 			w.requireSealed(w.named(id, 'a'))
 		}
 		require.NoError(w.t, w.journal.Seal(w.t.Context(), w.named(1, 'b')))
-		files, err = listFiles(w.disk.directory, idSuffix)
+		files, err = listFiles(w.disk.Directory, idSuffix)
 		require.NoError(w.t, err)
 		require.LessOrEqual(w.t, len(files), 1, "files above the quota go")
 		require.NoError(w.t, w.journal.Close())
@@ -138,7 +139,12 @@ func TestIDFiles(t *testing.T) {
 func TestIDsCannotBeWritten(t *testing.T) {
 	inWorld(t, func(_ *testing.T, w *world) {
 		w.open()
-		w.disk.setWeather(func(s step) (failure, bool) { return nothing, s == stepIDs })
+		w.disk.SetWeather(func(s faultdisk.Step) faultdisk.Fault {
+			if s != faultdisk.StepIDs {
+				return faultdisk.Fault{}
+			}
+			return faultdisk.Fault{Failure: faultdisk.Nothing}
+		})
 		var err error
 		id := uint64(1)
 		for ; err == nil && id < 1000; id++ {
@@ -148,7 +154,7 @@ func TestIDsCannotBeWritten(t *testing.T) {
 		require.ErrorContains(w.t, err, "ids")
 		require.LessOrEqual(w.t, int(id), 2*w.option.fullTable+2)
 		require.NoError(w.t, w.seal(w.control(Heartbeat)), "the log's own records need no id")
-		w.disk.setWeather(nil)
+		w.disk.SetWeather(nil)
 		w.advance(idRetry)
 		require.NoError(w.t, w.seal(w.named(id, 'a')))
 		w.finish()
@@ -162,7 +168,7 @@ func TestDamagedIDFileIsNamed(t *testing.T) {
 			w.requireSealed(w.named(id+1, 'a'))
 		}
 		require.NoError(w.t, w.journal.Close())
-		files, err := listFiles(w.disk.directory, idSuffix)
+		files, err := listFiles(w.disk.Directory, idSuffix)
 		require.NoError(w.t, err)
 		require.NotEmpty(w.t, files)
 		path := w.journal.idPath(files[0])
@@ -171,7 +177,7 @@ func TestDamagedIDFileIsNamed(t *testing.T) {
 		for at := range whole {
 			damaged := []byte(string(whole))
 			damaged[at] ^= 1
-			require.NoError(w.t, replaceFile(path, damaged))
+			require.NoError(w.t, faultdisk.ReplaceFile(path, damaged))
 			file, err := openIDFile(path, files[0])
 			if err == nil {
 				_, err = file.load()
@@ -179,10 +185,10 @@ func TestDamagedIDFileIsNamed(t *testing.T) {
 			}
 			require.ErrorIs(w.t, err, errIDFile, "byte %d", at)
 		}
-		require.NoError(w.t, replaceFile(path, whole[:len(whole)-1]))
+		require.NoError(w.t, faultdisk.ReplaceFile(path, whole[:len(whole)-1]))
 		require.ErrorContains(w.t, w.tryOpen(), filepath.Base(path))
 		require.NoError(w.t, os.Remove(path))
-		delete(w.disk.live, filepath.Base(path))
+		delete(w.disk.Live, filepath.Base(path))
 		w.open()
 		require.NoError(w.t, w.journal.Close())
 	})

@@ -51,6 +51,7 @@ type Options struct {
 
 	Now     func() time.Time // default time.Now
 	Observe Observer         // optional
+	Disk    durable.Disk     // default durable.OS; tests put one that fails in its place
 
 	fullTable int // ids of a table and a file; tests only
 }
@@ -102,6 +103,9 @@ func (o *Options) setDefaults() {
 	}
 	o.GroupBytes = min(o.GroupBytes, maxRequest)
 	o.MaxStreams = min(o.MaxStreams, maxHeads-2) // the origin's and the overflow stream come on top
+	if o.Disk == nil {
+		o.Disk = durable.OS{}
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -136,7 +140,7 @@ type Previous struct {
 // PersistCursor belong to one goroutine, the forwarder.
 type Journal struct {
 	options  Options
-	disk     disk
+	disk     durable.Disk
 	lock     *durable.Lock
 	origin   string
 	previous Previous
@@ -191,10 +195,6 @@ func (b *backlog) subtract(other backlog) {
 // journal waits for its start record: before one is sealed Seal takes nothing
 // else, and after a Stop it takes nothing more.
 func Open(options Options) (*Journal, error) {
-	return open(options, realDisk{})
-}
-
-func open(options Options, d disk) (*Journal, error) {
 	options.setDefaults()
 	if len(options.Key) != ed25519.PrivateKeySize {
 		return nil, errors.New("journal has no Ed25519 key to sign checkpoints with")
@@ -211,7 +211,7 @@ func open(options Options, d disk) (*Journal, error) {
 		return nil, err
 	}
 	j := &Journal{
-		options: options, disk: d, lock: lock,
+		options: options, disk: options.Disk, lock: lock,
 		done: make(chan struct{}), wake: make(chan struct{}, 1), grown: make(chan struct{}), live: map[uint64][]any{},
 	}
 	j.reserve.journal = j

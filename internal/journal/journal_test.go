@@ -21,6 +21,7 @@ import (
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/chain"
 	"github.com/otelaudit/otelaudit/internal/durable"
+	"github.com/otelaudit/otelaudit/internal/journal/faultdisk"
 )
 
 // inWorld runs a test in a bubble with a world of its own.
@@ -84,7 +85,7 @@ func TestWaitingRequestsShareOneGroup(t *testing.T) {
 			require.Equal(t, requests[1].Frame, r.Frame)
 		}
 		require.Equal(t, requests[0].Frame+1, requests[1].Frame)
-		require.Equal(t, 3, w.disk.asked(stepSyncGroup), "the start record, the first request and all others")
+		require.Equal(t, 3, w.disk.Asked(faultdisk.StepSyncGroup), "the start record, the first request and all others")
 		w.finish()
 	})
 }
@@ -162,7 +163,7 @@ func TestLifeWithoutStartRecordIsSkipped(t *testing.T) {
 		require.NoError(t, w.journal.Close())
 		for range 3 {
 			require.NoError(t, w.tryOpen())
-			w.disk.failOnce(stepSyncGroup, nothing, false)
+			w.disk.FailOnce(faultdisk.StepSyncGroup, faultdisk.Nothing, false)
 			require.ErrorIs(t, w.start(), ErrWrite)
 			require.NoError(t, w.journal.Close())
 		}
@@ -180,7 +181,7 @@ func TestLifeBeginsWithItsOneStartRecord(t *testing.T) {
 		require.NoError(t, w.tryOpen())
 		require.ErrorIs(t, w.seal(w.client(1)), errNoStart)
 		require.ErrorIs(t, w.seal(w.control(Stop)), errNoStart)
-		w.disk.failOnce(stepWriteGroup, short, false)
+		w.disk.FailOnce(faultdisk.StepWriteGroup, faultdisk.Short, false)
 		require.ErrorIs(t, w.start(), ErrWrite)
 		require.ErrorIs(t, w.seal(w.client(1)), errNoStart, "nothing may join the life before")
 		require.NoError(t, w.start())
@@ -244,7 +245,7 @@ func TestFailedRequestsGiveTheirRoomBack(t *testing.T) {
 		w.open()
 		w.receive(10)
 		w.deliver(10)
-		w.disk.failOnce(stepSyncGroup, persisted, false)
+		w.disk.FailOnce(faultdisk.StepSyncGroup, faultdisk.Persisted, false)
 		require.ErrorIs(t, w.seal(w.client(2)), ErrWrite)
 		bytes, records := w.journal.Backlog()
 		require.Zero(t, bytes)
@@ -307,7 +308,7 @@ func TestFailedGroupGivesItsStreamsBack(t *testing.T) {
 		w.option.MaxStreams = 2
 		w.open()
 		failed := w.client(1)
-		w.disk.failOnce(stepWriteGroup, nothing, false)
+		w.disk.FailOnce(faultdisk.StepWriteGroup, faultdisk.Nothing, false)
 		require.ErrorIs(t, w.seal(failed), ErrWrite)
 		other := w.client(1)
 		other.Links[0].Stream = "other"
@@ -325,31 +326,34 @@ func TestCheckpointsKeepTheirDistance(t *testing.T) {
 			require.NoError(t, w.seal(w.client(1)))
 			w.advance(time.Second)
 		}
-		require.Equal(t, 1, w.disk.asked(stepWriteCheckpoint), "the start record's")
+		require.Equal(t, 1, w.disk.Asked(faultdisk.StepWriteCheckpoint), "the start record's")
 		w.advance(time.Minute)
-		require.Equal(t, 2, w.disk.asked(stepWriteCheckpoint))
+		require.Equal(t, 2, w.disk.Asked(faultdisk.StepWriteCheckpoint))
 		w.advance(time.Hour)
-		require.Equal(t, 2, w.disk.asked(stepWriteCheckpoint), "nothing new")
+		require.Equal(t, 2, w.disk.Asked(faultdisk.StepWriteCheckpoint), "nothing new")
 		require.NoError(t, w.seal(w.control(Heartbeat)))
-		require.Equal(t, 3, w.disk.asked(stepWriteCheckpoint), "a control record's comes at once")
+		require.Equal(t, 3, w.disk.Asked(faultdisk.StepWriteCheckpoint), "a control record's comes at once")
 		w.finish()
 	})
 }
 
 func TestFailedCheckpointIsTriedAgainInItsTime(t *testing.T) {
-	for _, s := range []step{stepWriteCheckpoint, stepSyncCheckpoint, stepCreate} {
+	for _, s := range []faultdisk.Step{faultdisk.StepWriteCheckpoint, faultdisk.StepSyncCheckpoint, faultdisk.StepCreate} {
 		t.Run(string(s), func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
 				w.option.SegmentBytes = 1 // each frame behind the state frame fills the segment
 				w.open()
-				w.disk.setWeather(func(asked step) (failure, bool) { // the group passes, its checkpoint does not
-					return nothing, asked == s && w.disk.seen[stepSyncGroup] == 2
+				w.disk.SetWeather(func(asked faultdisk.Step) faultdisk.Fault { // the group passes, its checkpoint does not
+					if asked != s || w.disk.Asked(faultdisk.StepSyncGroup) != 2 {
+						return faultdisk.Fault{}
+					}
+					return faultdisk.Fault{Failure: faultdisk.Nothing}
 				})
 				require.NoError(t, w.seal(w.control(Heartbeat)))
-				before := w.disk.asked(s)
+				before := w.disk.Asked(s)
 				w.advance(10*time.Second + time.Millisecond)
-				require.Equal(t, before+10, w.disk.asked(s), "once a second, no more")
-				w.disk.setWeather(nil)
+				require.Equal(t, before+10, w.disk.Asked(s), "once a second, no more")
+				w.disk.SetWeather(nil)
 				w.advance(time.Second)
 				w.receive(100)
 				require.EqualValues(t, 2, w.points[w.pending[len(w.pending)-1]].Size)
@@ -366,7 +370,7 @@ func TestCallerThatGivesUp(t *testing.T) {
 		w.open()
 		bytes, records := w.journal.Backlog()
 		release := make(chan struct{})
-		w.disk.hold = release
+		w.disk.Hold(release)
 		ctx, cancel := context.WithCancel(t.Context())
 		r := w.client(3)
 		var err error
@@ -389,7 +393,7 @@ func TestCloseWaitsForRequestsUnderWay(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.open()
 		release := make(chan struct{})
-		w.disk.hold = release
+		w.disk.Hold(release)
 		first, second := w.client(1), w.client(1)
 		var errs [2]error
 		closed := false

@@ -303,7 +303,7 @@ func (j *Journal) PersistCursor() error {
 	r.persistedAt = time.Now()
 	if r.delivered > r.persisted {
 		path := filepath.Join(j.options.Directory, cursorFile)
-		write := func() error { return j.disk.writeFile(path, []byte(formatCursor(r.delivered))) }
+		write := func() error { return j.disk.WriteFile(path, []byte(formatCursor(r.delivered))) }
 		if err := j.reserve.use(write); err != nil {
 			return fmt.Errorf("write cursor: %w", err)
 		}

@@ -324,7 +324,7 @@ func (j *Journal) secureTail(r *recovery, cursor uint64) error {
 	}
 	newest := r.segments[len(r.segments)-1]
 	offset := newest.length - int64(len(r.newest))
-	if err := j.disk.rewrite(j.segmentPath(newest.first), offset, r.newest); err != nil {
+	if err := j.disk.Rewrite(j.segmentPath(newest.first), offset, r.newest); err != nil {
 		return fmt.Errorf("secure the tail of the journal: %w", err)
 	}
 	return nil

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/internal/journal/faultdisk"
 )
 
 // journalFiles is a journal's directory as a dead process left it.
@@ -24,7 +25,7 @@ type journalFiles map[string][]byte
 func (w *world) files() journalFiles {
 	w.kill()
 	files := journalFiles{}
-	for name := range w.disk.live {
+	for name := range w.disk.Live {
 		if name != reserveFile { // large, and nothing in it
 			files[name] = w.read(name)
 		}
@@ -67,7 +68,7 @@ func (f journalFiles) store(t testing.TB, directory string) {
 // open starts a process on the files and ends it at once.
 func (f journalFiles) open(t testing.TB, directory string) (*Journal, error) {
 	f.store(t, directory)
-	j, err := open(Options{Directory: directory, Instance: "test", Key: testKey}, newFaultDisk(directory))
+	j, err := Open(Options{Directory: directory, Instance: "test", Key: testKey, Disk: faultdisk.New(directory)})
 	if err == nil {
 		require.NoError(t, j.Close())
 	}
@@ -90,7 +91,7 @@ func frameStarts(t testing.TB, data []byte) []int {
 // delivered frames.
 func filled(w *world) journalFiles {
 	w.open()
-	for len(w.disk.segments()) < 3 {
+	for len(w.disk.Segments()) < 3 {
 		require.NoError(w.t, w.seal(w.client(2)))
 		w.advance(time.Second)
 	}
@@ -131,7 +132,7 @@ func tearEveryByte(t *testing.T, files journalFiles) {
 	whole := files[newest]
 	starts := frameStarts(t, whole)
 	start := starts[len(starts)-2]
-	directory := filepath.Join(scratch(t), "journal")
+	directory := filepath.Join(faultdisk.Scratch(t), "journal")
 	full, err := files.open(t, directory)
 	require.NoError(t, err)
 	before, err := files.with(newest, whole[:start]).open(t, directory)
@@ -164,7 +165,7 @@ func readFile(t *testing.T, directory, name string) []byte {
 func TestFlippedByteIsRefused(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		files := filled(w)
-		directory := filepath.Join(scratch(t), "journal")
+		directory := filepath.Join(faultdisk.Scratch(t), "journal")
 		names := files.segments()
 		for i, name := range names {
 			data := files[name]
@@ -209,7 +210,7 @@ func TestForgedRecordIsRefused(t *testing.T) {
 		f, _, err := parseHeader(last)
 		require.NoError(t, err)
 		require.NoError(t, finishFrame(last, f.kind, f.number, f.salt))
-		_, err = files.with(name, data).open(t, filepath.Join(scratch(t), "journal"))
+		_, err = files.with(name, data).open(t, filepath.Join(faultdisk.Scratch(t), "journal"))
 		require.ErrorContains(t, err, "does not continue its stream")
 	})
 }
@@ -228,7 +229,7 @@ func TestUnknownFrameIsRefused(t *testing.T) {
 			f, _, err := parseHeader(data[at:])
 			require.NoError(t, err)
 			require.NoError(t, finishFrame(data[at:], kind, f.number, f.salt))
-			_, err = files.with(name, data).open(t, filepath.Join(scratch(t), "journal"))
+			_, err = files.with(name, data).open(t, filepath.Join(faultdisk.Scratch(t), "journal"))
 			require.ErrorContains(t, err, fmt.Sprintf("kind %d does not belong here", kind))
 		}
 	})
@@ -238,7 +239,7 @@ func TestCutOrMissingSegmentIsRefused(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		files := filled(w)
 		names := files.segments()
-		directory := filepath.Join(scratch(t), "journal")
+		directory := filepath.Join(faultdisk.Scratch(t), "journal")
 		for name, test := range map[string]struct {
 			files journalFiles
 			want  string
@@ -264,13 +265,13 @@ func TestCursorBehindDeliversAgain(t *testing.T) {
 			delete(w.frames, number) // w judges a journal of its own below
 		}
 		for cursor := range uint64(5) {
-			directory := filepath.Join(scratch(t), "journal")
+			directory := filepath.Join(faultdisk.Scratch(t), "journal")
 			changed := files.with(cursorFile, []byte(formatCursor(cursor)))
 			if cursor == 0 {
 				changed = files.with(cursorFile, nil)
 			}
 			changed.store(t, directory)
-			j, err := open(Options{Directory: directory, Instance: "test", Key: testKey}, newFaultDisk(directory))
+			j, err := Open(Options{Directory: directory, Instance: "test", Key: testKey, Disk: faultdisk.New(directory)})
 			require.NoError(t, err)
 			requireFrames(t, j, framesAfter(t, changed, names, cursor))
 			require.NoError(t, j.Close())
@@ -326,15 +327,15 @@ func TestLeftoversBehindAGap(t *testing.T) {
 		w.deliver(1 << 30)
 		require.NoError(t, w.journal.PersistCursor())
 		w.kill()
-		require.NotContains(t, w.disk.segments(), names[2])
+		require.NotContains(t, w.disk.Segments(), names[2])
 		for i, name := range names[:2] {
 			content := append(bytes.Clone(files[name]), files[names[2]][:50*i]...)
-			w.disk.live[name] = &inode{live: content, stable: content}
-			require.NoError(t, replaceFile(filepath.Join(w.disk.directory, name), content))
+			w.disk.Live[name] = &faultdisk.Inode{Live: content, Stable: content}
+			require.NoError(t, faultdisk.ReplaceFile(filepath.Join(w.disk.Directory, name), content))
 		}
 		w.open()
 		for _, name := range names {
-			require.NotContains(t, w.disk.segments(), name)
+			require.NotContains(t, w.disk.Segments(), name)
 		}
 		w.finish()
 	})
@@ -352,7 +353,7 @@ func TestPayloadCannotPassForAFrame(t *testing.T) {
 		require.NoError(t, w.seal(request))
 		files := w.files()
 		name := files.segments()[0]
-		j, err := files.with(name, files[name][:len(files[name])-1]).open(t, filepath.Join(scratch(t), "journal"))
+		j, err := files.with(name, files[name][:len(files[name])-1]).open(t, filepath.Join(faultdisk.Scratch(t), "journal"))
 		require.NoError(t, err)
 		require.Greater(t, j.Torn(), int64(len(request.Payload)))
 	})
@@ -364,23 +365,23 @@ func TestUnreadableFrameIsNeverSkipped(t *testing.T) {
 	spoiled := map[string]func(w *world, name string, data []byte, start int){
 		"flipped": func(w *world, name string, data []byte, start int) {
 			data[start+headerSize] ^= 1
-			require.NoError(w.t, os.WriteFile(filepath.Join(w.disk.directory, name), data, 0o600))
+			require.NoError(w.t, os.WriteFile(filepath.Join(w.disk.Directory, name), data, 0o600))
 		},
 		"cut": func(w *world, name string, _ []byte, start int) {
-			require.NoError(w.t, os.Truncate(filepath.Join(w.disk.directory, name), int64(start+headerSize+1)))
+			require.NoError(w.t, os.Truncate(filepath.Join(w.disk.Directory, name), int64(start+headerSize+1)))
 		},
 		"valid frame of an unknown kind": func(w *world, name string, data []byte, start int) {
 			f, _, err := parseHeader(data[start:])
 			require.NoError(w.t, err)
 			require.NoError(w.t, finishFrame(data[start:], 9, f.number, f.salt))
-			require.NoError(w.t, os.WriteFile(filepath.Join(w.disk.directory, name), data, 0o600))
+			require.NoError(w.t, os.WriteFile(filepath.Join(w.disk.Directory, name), data, 0o600))
 		},
 		"valid frame that does not parse": func(w *world, name string, data []byte, start int) {
 			f, _, err := parseHeader(data[start:])
 			require.NoError(w.t, err)
 			data[start+headerSize] = 200 // the kind of the records
 			require.NoError(w.t, finishFrame(data[start:], f.kind, f.number, f.salt))
-			require.NoError(w.t, os.WriteFile(filepath.Join(w.disk.directory, name), data, 0o600))
+			require.NoError(w.t, os.WriteFile(filepath.Join(w.disk.Directory, name), data, 0o600))
 		},
 	}
 	for name, spoil := range spoiled {
@@ -389,7 +390,7 @@ func TestUnreadableFrameIsNeverSkipped(t *testing.T) {
 				w.open()
 				require.NoError(t, w.seal(w.client(1)))
 				w.receive(2)
-				segment := w.disk.segments()[0]
+				segment := w.disk.Segments()[0]
 				data := w.read(segment)
 				starts := frameStarts(t, data)
 				start := starts[len(starts)-2]
@@ -411,9 +412,9 @@ func TestUnreadableFrameIsNeverSkipped(t *testing.T) {
 func TestRefusedFrameIsNotFoundByARestart(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.open()
-		w.disk.failOnce(stepSyncGroup, persisted, false)
+		w.disk.FailOnce(faultdisk.StepSyncGroup, faultdisk.Persisted, false)
 		require.ErrorIs(t, w.seal(w.client(1)), ErrWrite)
-		w.disk.setWeather(func(step) (failure, bool) { return nothing, true }) // the disk is full for good
+		w.disk.SetWeather(func(faultdisk.Step) faultdisk.Fault { return faultdisk.Fault{Failure: faultdisk.Nothing} }) // the disk is full for good
 		require.ErrorIs(t, w.seal(w.client(1)), ErrWrite)
 		w.kill()
 		w.open()
@@ -429,12 +430,12 @@ func TestLastFrameIsWrittenAnew(t *testing.T) {
 		w.open()
 		request := w.client(1)
 		require.NoError(t, w.seal(request))
-		segment := w.disk.live[w.disk.segments()[0]]
-		segment.stable = segment.stable[:len(segment.stable)-10]
-		segment.failSync()
+		segment := w.disk.Live[w.disk.Segments()[0]]
+		segment.Stable = segment.Stable[:len(segment.Stable)-10]
+		segment.FailSync()
 		w.kill()
 		w.open()
-		w.powerCut(loseAll)
+		w.powerCut(faultdisk.LoseAll)
 		w.open()
 		w.finish()
 	})

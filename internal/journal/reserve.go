@@ -64,7 +64,7 @@ func (r *reserve) ensure() error {
 		return errReserve
 	}
 	options := &r.journal.options
-	err := r.journal.disk.allocate(filepath.Join(options.Directory, reserveFile), options.reserveBytes())
+	err := r.journal.disk.Allocate(filepath.Join(options.Directory, reserveFile), options.reserveBytes())
 	if err != nil {
 		r.tried = time.Now()
 		return fmt.Errorf("%w: %w", errReserve, err)

@@ -8,30 +8,28 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/otelaudit/otelaudit/internal/journal/faultdisk"
 )
 
 // fill makes the disk full but for the reserve, until it is emptied.
 func (w *world) fill() {
-	w.disk.mu.Lock()
-	defer w.disk.mu.Unlock()
-	w.disk.full = true
-	w.disk.decide = func(s step) (failure, bool) {
+	full := faultdisk.Fault{Failure: faultdisk.Nothing, Full: true}
+	w.disk.SetWeather(func(s faultdisk.Step) faultdisk.Fault {
 		switch s {
-		case stepReserve:
-			return nothing, true
-		case stepRemove, stepSyncRemoved, stepTruncate, stepSyncCreated, stepTail:
-			return "", false
-		default:
-			return nothing, w.disk.live[reserveFile] != nil
+		case faultdisk.StepReserve:
+			return full
+		case faultdisk.StepRemove, faultdisk.StepSyncRemoved, faultdisk.StepTruncate, faultdisk.StepSyncCreated, faultdisk.StepTail:
+			return faultdisk.Fault{}
 		}
-	}
+		if w.disk.Live[reserveFile] == nil {
+			return faultdisk.Fault{}
+		}
+		return full
+	})
 }
 
-func (w *world) empty() {
-	w.disk.mu.Lock()
-	defer w.disk.mu.Unlock()
-	w.disk.full, w.disk.decide = false, nil
-}
+func (w *world) empty() { w.disk.SetWeather(nil) }
 
 // On a full disk clients are refused, and the log's own records, checkpoints
 // and the cursor are written from the reserve: what is delivered goes, and
@@ -43,22 +41,22 @@ func TestFullDisk(t *testing.T) {
 		for range 10 {
 			require.NoError(w.t, w.seal(w.client(3)))
 		}
-		require.Greater(w.t, len(w.disk.segments()), 3)
+		require.Greater(w.t, len(w.disk.Segments()), 3)
 		w.fill()
 		for range 3 {
 			require.ErrorIs(w.t, w.seal(w.client(1)), syscall.ENOSPC)
 		}
 		require.NoError(w.t, w.seal(w.control(Heartbeat)))
-		require.Nil(w.t, w.disk.live[reserveFile], "the reserve was used")
+		require.Nil(w.t, w.disk.Live[reserveFile], "the reserve was used")
 		require.ErrorIs(w.t, w.seal(w.client(1)), errReserve)
 		w.receive(1 << 30)
 		w.deliver(1 << 30)
 		require.NoError(w.t, w.journal.PersistCursor())
-		require.Len(w.t, w.disk.segments(), 1, "a full disk gets room again")
+		require.Len(w.t, w.disk.Segments(), 1, "a full disk gets room again")
 		w.empty()
 		w.advance(reserveRetry)
 		require.NoError(w.t, w.seal(w.client(1)))
-		require.NotNil(w.t, w.disk.live[reserveFile])
+		require.NotNil(w.t, w.disk.Live[reserveFile])
 		w.finish()
 	})
 }

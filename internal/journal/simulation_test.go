@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/otelaudit/otelaudit/internal/journal/faultdisk"
 )
 
 // seedVariable runs one seed of the simulation alone.
@@ -37,9 +39,9 @@ func TestSimulation(t *testing.T) {
 	}
 	if seeds > 1 {
 		require.NotZero(t, happened["repeat"], "no seed sends a record again")
-		for s, ways := range failures {
+		for s, ways := range faultdisk.Failures {
 			for _, f := range ways {
-				require.NotZero(t, happened[string(s)+": "+string(f)], "no seed lets %q fail with %s", s, f)
+				require.NotZero(t, happened[faultdisk.Name(s, f)], "no seed lets %q fail with %s", s, f)
 			}
 		}
 	}
@@ -51,15 +53,15 @@ func simulate(w *world, happened map[string]int) {
 	w.option.MaxBytes = 1 << (10 + w.random.IntN(5))
 	w.reopen()
 	for range 60 {
-		w.disk.setWeather(w.weather())
+		w.disk.SetWeather(w.weather())
 		w.act()
-		if w.disk.gone() {
+		if w.disk.Gone() {
 			w.die()
 		}
 	}
 	w.restart()
-	w.disk.setWeather(nil)
-	if w.disk.gone() {
+	w.disk.SetWeather(nil)
+	if w.disk.Gone() {
 		w.kill()
 		w.open()
 	}
@@ -68,24 +70,23 @@ func simulate(w *world, happened map[string]int) {
 	for what, n := range w.happened {
 		happened[what] += n
 	}
-	for what, n := range w.disk.fired {
+	for what, n := range w.disk.Fired() {
 		happened[what] += n
 	}
 }
 
 // weather returns which steps fail during the next act, and whether one of the
 // failures is deadly.
-func (w *world) weather() func(step) (failure, bool) {
+func (w *world) weather() func(faultdisk.Step) faultdisk.Fault {
 	often := []float64{0, 0, 0.05, 0.3}[w.random.IntN(4)]
 	deadly := []float64{0, 0.3}[w.random.IntN(2)]
 	chance := rand.New(rand.NewPCG(w.random.Uint64(), 0))
-	return func(s step) (failure, bool) {
+	return func(s faultdisk.Step) faultdisk.Fault {
 		if chance.Float64() >= often {
-			return "", false
+			return faultdisk.Fault{}
 		}
-		w.disk.dead = chance.Float64() < deadly
-		ways := failures[s]
-		return ways[chance.IntN(len(ways))], true
+		ways := faultdisk.Failures[s]
+		return faultdisk.Fault{Deadly: chance.Float64() < deadly, Failure: ways[chance.IntN(len(ways))]}
 	}
 }
 
@@ -135,35 +136,35 @@ func (w *world) stopped() bool { return w.journal.writer.state.ended }
 // restart ends the process in peace, as far as the disk lets it.
 func (w *world) restart() {
 	_ = w.journal.Close() // a cursor that is not written only delivers again
-	if w.disk.gone() {
-		w.remember(w.disk.survivors())
+	if w.disk.Gone() {
+		w.remember(w.disk.Survivors())
 	}
 	w.reopen()
 }
 
 // die ends the process in one of the ways that processes end.
 func (w *world) die() {
-	w.disk.kill()
+	w.disk.Kill()
 	_ = w.journal.Close() // it cannot touch the disk any more
 	w.remember(w.afterDeath())
 	w.reopen()
 }
 
-func (w *world) afterDeath() *faultDisk {
+func (w *world) afterDeath() *faultdisk.Disk {
 	switch w.random.IntN(4) {
 	case 0:
-		return w.disk.survivors()
+		return w.disk.Survivors()
 	case 1:
-		return w.disk.powerCut(w.t, loseAll, w.random)
+		return w.disk.PowerCut(w.t, faultdisk.LoseAll, w.random)
 	case 2:
-		return w.disk.powerCut(w.t, loseNone, w.random)
+		return w.disk.PowerCut(w.t, faultdisk.LoseNone, w.random)
 	default:
-		return w.disk.powerCut(w.t, loseSome, w.random)
+		return w.disk.PowerCut(w.t, faultdisk.LoseSome, w.random)
 	}
 }
 
-func (w *world) remember(next *faultDisk) {
-	for what, n := range w.disk.fired {
+func (w *world) remember(next *faultdisk.Disk) {
+	for what, n := range w.disk.Fired() {
 		w.happened[what] += n
 	}
 	w.disk = next
@@ -173,9 +174,9 @@ func (w *world) remember(next *faultDisk) {
 // attempt may meet bad weather, but for the last.
 func (w *world) reopen() {
 	for attempt := 0; ; attempt++ {
-		w.disk.setWeather(w.weather())
+		w.disk.SetWeather(w.weather())
 		if attempt == 5 {
-			w.disk.setWeather(nil)
+			w.disk.SetWeather(nil)
 		}
 		err := w.tryOpen()
 		if err == nil {
@@ -185,9 +186,9 @@ func (w *world) reopen() {
 			require.ErrorIs(w.t, err, ErrWrite)
 			_ = w.journal.Close() // nothing was delivered
 		} else {
-			require.True(w.t, errors.Is(err, errFault) || errors.Is(err, errDead), "%v", err)
+			require.True(w.t, errors.Is(err, faultdisk.ErrFault) || errors.Is(err, faultdisk.ErrDead), "%v", err)
 		}
-		if w.disk.gone() {
+		if w.disk.Gone() {
 			w.remember(w.afterDeath())
 		}
 	}

@@ -24,6 +24,7 @@ import (
 
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/internal/journal/faultdisk"
 )
 
 var testKey = ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
@@ -40,7 +41,7 @@ type coordinate struct {
 type world struct {
 	t      testing.TB
 	random *rand.Rand
-	disk   *faultDisk
+	disk   *faultdisk.Disk
 	option Options
 
 	journal *Journal
@@ -63,7 +64,7 @@ type world struct {
 
 func newWorld(t testing.TB, seed uint64) *world {
 	w := &world{
-		t: t, random: rand.New(rand.NewPCG(seed, 0)), disk: newFaultDisk(scratch(t)),
+		t: t, random: rand.New(rand.NewPCG(seed, 0)), disk: faultdisk.New(faultdisk.Scratch(t)),
 		option:   Options{Instance: "test", Key: testKey, SegmentBytes: 2 << 10, fullTable: 16},
 		happened: map[string]int{}, digests: map[coordinate]chain.Hash{},
 		identities: map[chain.Hash]Identity{}, repeats: map[ID]Known{}, sealed: map[ID]struct{}{},
@@ -71,7 +72,7 @@ func newWorld(t testing.TB, seed uint64) *world {
 	}
 	t.Cleanup(func() { // also where a check has failed
 		if w.journal != nil {
-			w.disk.kill()
+			w.disk.Kill()
 			_ = w.journal.Close() // it was closed, or cannot touch the disk
 		}
 	})
@@ -87,8 +88,9 @@ func (w *world) advance(d time.Duration) {
 // tryOpen starts the next process on the disk as it is.
 func (w *world) tryOpen() error {
 	options := w.option
-	options.Directory = w.disk.directory
-	j, err := open(options, w.disk)
+	options.Directory = w.disk.Directory
+	options.Disk = w.disk
+	j, err := Open(options)
 	if err != nil {
 		return err
 	}
@@ -226,18 +228,14 @@ func (w *world) acknowledged(r *Request) {
 // returns each one's error.
 func (w *world) sealTogether(requests ...*Request) []error {
 	release := make(chan struct{})
-	w.disk.mu.Lock()
-	w.disk.hold = release
-	w.disk.mu.Unlock()
+	w.disk.Hold(release)
 	errs := make([]error, len(requests))
 	for i, r := range requests {
 		go func() { errs[i] = w.journal.Seal(context.Background(), r) }()
 		synctest.Wait()
 	}
 	close(release)
-	w.disk.mu.Lock()
-	w.disk.hold = nil
-	w.disk.mu.Unlock()
+	w.disk.Hold(nil)
 	synctest.Wait()
 	for i, r := range requests {
 		errs[i] = w.answered(r, errs[i])
@@ -316,16 +314,16 @@ func (w *world) deliver(n int) {
 
 // kill ends the process at once. Its memory is gone; the lock is free.
 func (w *world) kill() {
-	w.disk.kill()
+	w.disk.Kill()
 	_ = w.journal.Close() // it cannot touch the disk any more
-	w.disk = w.disk.survivors()
+	w.disk = w.disk.Survivors()
 }
 
 // powerCut ends the process and takes away what was not synced.
-func (w *world) powerCut(how loss) {
-	w.disk.kill()
+func (w *world) powerCut(how faultdisk.Loss) {
+	w.disk.Kill()
 	_ = w.journal.Close() // as in kill
-	w.disk = w.disk.powerCut(w.t, how, w.random)
+	w.disk = w.disk.PowerCut(w.t, how, w.random)
 }
 
 // finish delivers all that is left and judges everything that ever happened.
@@ -337,7 +335,7 @@ func (w *world) finish() {
 	require.Zero(t, bytes, "bytes of the backlog")
 	require.Zero(t, records, "records of the backlog")
 	require.NoError(t, w.journal.PersistCursor())
-	require.Len(t, w.disk.segments(), 1, "delivered segments go")
+	require.Len(t, w.disk.Segments(), 1, "delivered segments go")
 	require.NoError(t, w.journal.Close())
 	w.checkOwed()
 	w.checkLog()
@@ -457,7 +455,7 @@ func identityAt(identities []Identity, i int) *Identity {
 
 // read returns a file of the journal's directory.
 func (w *world) read(name string) []byte {
-	data, err := os.ReadFile(filepath.Join(w.disk.directory, name))
+	data, err := os.ReadFile(filepath.Join(w.disk.Directory, name))
 	require.NoError(w.t, err)
 	return data
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/internal/durable"
 )
 
 // writer appends frames. It belongs to the goroutine of run (to Open before,
@@ -19,13 +20,13 @@ import (
 type writer struct {
 	journal *Journal
 	state   *state
-	next    uint64          // number of the next frame
-	file    appender        // nil: the next frame needs a new segment
-	salt    uint64          // of file's frames
-	length  int64           // accepted bytes of file
-	birth   int64           // bytes of file's state frame
-	buffer  []byte          // the frame being built
-	group   map[ID]struct{} // ids of the group being built
+	next    uint64           // number of the next frame
+	file    durable.Appender // nil: the next frame needs a new segment
+	salt    uint64           // of file's frames
+	length  int64            // accepted bytes of file
+	birth   int64            // bytes of file's state frame
+	buffer  []byte           // the frame being built
+	group   map[ID]struct{}  // ids of the group being built
 
 	checkpointed   uint64    // size of the tree at the newest checkpoint
 	checkpointedAt time.Time // zero: one is due at once
@@ -263,7 +264,7 @@ func (w *writer) ensureSegment() error {
 // nothing is built on it.
 func (w *writer) openSegment() error {
 	j := w.journal
-	file, err := j.disk.create(j.segmentPath(w.next))
+	file, err := j.disk.Create(j.segmentPath(w.next))
 	if err != nil {
 		return fmt.Errorf("create segment: %w", err)
 	}
@@ -277,7 +278,7 @@ func (w *writer) openSegment() error {
 		err = file.Sync()
 	}
 	if err == nil {
-		err = j.disk.syncDir(j.options.Directory)
+		err = j.disk.SyncDir(j.options.Directory)
 	}
 	if err != nil {
 		return fmt.Errorf("begin segment: %w", errors.Join(err, file.Close()))
@@ -304,7 +305,7 @@ func (j *Journal) acceptedEnd() acceptedEnd {
 }
 
 // switchTo makes file, which holds its state frame, the current segment.
-func (w *writer) switchTo(file appender, salt uint64, birth int64) {
+func (w *writer) switchTo(file durable.Appender, salt uint64, birth int64) {
 	j := w.journal
 	old := w.file
 	w.file, w.salt, w.length, w.birth = file, salt, birth, birth

@@ -6,7 +6,9 @@ package journal
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -164,4 +166,45 @@ func directorySize(b *testing.B, directory string) (size int64) {
 		size += info.Size()
 	}
 	return size
+}
+
+// BenchmarkLookup asks for ids that are not known, as most are, of a store of
+// the given number of full files.
+func BenchmarkLookup(b *testing.B) {
+	for _, files := range []int{0, 8, 56} {
+		b.Run(fmt.Sprintf("%d files", files), func(b *testing.B) {
+			directory := b.TempDir()
+			j, err := Open(Options{Directory: directory, Instance: "bench", Key: testKey})
+			require.NoError(b, err)
+			random := rand.New(rand.NewPCG(1, 1))
+			fresh := func() (id ID) {
+				binary.BigEndian.PutUint64(id[:8], random.Uint64())
+				binary.BigEndian.PutUint64(id[8:], random.Uint64())
+				return id
+			}
+			link := chain.Link{Origin: "o", Stream: "s", SealedAt: time.Now().UnixNano()}
+			for range files {
+				table := newIDTable(j.ids.through + 1)
+				for range fullTable {
+					table.add(&Identity{ID: fresh()}, table.first, &link, chain.Hash{})
+				}
+				table.through = table.first
+				require.NoError(b, j.ids.writeFrozen(table))
+			}
+			identities := make([]Identity, 1<<16)
+			for i := range identities {
+				identities[i].ID = fresh()
+			}
+			i := 0
+			for b.Loop() {
+				_, found, err := j.ids.lookup(&identities[i&(1<<16-1)], time.Now())
+				if found || err != nil {
+					b.Fatal(found, err)
+				}
+				i++
+			}
+			b.StopTimer()
+			require.NoError(b, j.Close())
+		})
+	}
 }

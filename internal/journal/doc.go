@@ -46,8 +46,8 @@
 // because they are in its frame. From there they go to files: 1 in 131,072
 // records or so a whole new one, sorted; and before a segment goes, the ids of
 // its frames are in a file as well, which grows by being replaced. idTable.encode
-// has the format. In memory are the ids that are in no full file yet, and for
-// each file a filter of two bytes an id. Ids leave when they are older than the
+// has the format. In memory are the ids that are in no full file yet, and two
+// bytes an id of filters, turned so that one look asks 64 files. Ids leave when they are older than the
 // window, whole files above the quota, oldest first.
 //
 // # Recovery

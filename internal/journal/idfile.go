@@ -25,18 +25,15 @@ const (
 	// entrySize is the length of one entry in a file.
 	entrySize = 16 + 16 + 4*8 + 2*chain.HashSize + 2*4 + 4
 
-	filterBlock  = 64 // bytes: a line of the processor's cache
-	bitsPerEntry = 16
-	filterProbes = 6
-
 	maxIDHead = 1 << 28 // bounds what a damaged length makes us read
 )
 
 // errIDFile says that an id file is not what was written.
 var errIDFile = errors.New("id file is damaged")
 
-// idFile is the ids of a run of frames, sorted, on disk. Of it only the head
-// is in memory: the names and a filter that tells most ids that are not there.
+// idFile is the ids of a run of frames, sorted, on disk. Of it only the names
+// are in memory, and a column of the matrix that tells most ids that are not
+// there.
 type idFile struct {
 	file           source
 	path           string
@@ -44,8 +41,8 @@ type idFile struct {
 	newest         int64  // when its newest record was sealed
 	count          int
 	names          []string
-	filter         []byte
-	entries        int64 // where they begin
+	filter         idFilter // until it is in the matrix
+	entries        int64    // where they begin
 	size           int64
 }
 
@@ -62,10 +59,10 @@ type source interface {
 //	entries, in the order of their ids:
 //	id [16] | fingerprint [16] | frame u64 | index u64 | seq u64 | sealed_at i64 | hash [32] |
 //	integrity hash [32] | origin u32 | stream u32 | CRC-32C u32 of the entry
-func (t *idTable) encode() []byte {
+func (t *idTable) encode(filterBlocks int) []byte {
 	slices.SortFunc(t.entries, func(a, b idEntry) int { return bytes.Compare(a.identity.ID[:], b.identity.ID[:]) })
 	newest := int64(math.MinInt64)
-	filter := newFilter(len(t.entries))
+	filter := make(idFilter, filterBlocks*filterBlock)
 	for i := range t.entries {
 		newest = max(newest, t.entries[i].sealedAt)
 		filter.add(t.entries[i].identity.ID)
@@ -193,18 +190,15 @@ func (f *idFile) parseHead(head []byte) error {
 		f.names = append(f.names, c.name())
 	}
 	f.filter = c.bytes()
-	if c.failed || len(c.rest) > 0 || len(f.filter)%filterBlock != 0 || f.first == 0 || f.through < f.first-1 {
+	if c.failed || len(c.rest) > 0 || len(f.filter) == 0 || len(f.filter)%filterBlock != 0 || f.first == 0 || f.through < f.first-1 {
 		return errors.New("the head does not parse")
 	}
 	f.entries = int64(len(head))
 	return nil
 }
 
-// find searches the file.
+// find searches the file, which takes some twenty small reads.
 func (f *idFile) find(id ID) (Known, Fingerprint, bool, error) {
-	if !idFilter(f.filter).has(id) {
-		return Known{}, Fingerprint{}, false, nil
-	}
 	var failed error
 	at := sort.Search(f.count, func(i int) bool {
 		var other ID
@@ -264,53 +258,4 @@ func (f *idFile) close() error {
 		return fmt.Errorf("close ids: %w", err)
 	}
 	return nil
-}
-
-// idFilter is a Bloom filter in blocks: each id has its bits in one of them.
-// IDs are as good as random, so their own bits serve as its hashes.
-type idFilter []byte
-
-func newFilter(entries int) idFilter {
-	blocks := (entries*bitsPerEntry + 8*filterBlock - 1) / (8 * filterBlock)
-	return make(idFilter, max(blocks, 1)*filterBlock)
-}
-
-func (f idFilter) add(id ID) {
-	block := f.block(id)
-	for bit := range probes(id) {
-		block[bit/8] |= 1 << (bit % 8)
-	}
-}
-
-// has is false for an id that was not added, and for few others.
-func (f idFilter) has(id ID) bool {
-	if len(f) == 0 {
-		return false
-	}
-	block := f.block(id)
-	for bit := range probes(id) {
-		if block[bit/8]&(1<<(bit%8)) == 0 {
-			return false
-		}
-	}
-	return true
-}
-
-func (f idFilter) block(id ID) []byte {
-	blocks := uint64(len(f) / filterBlock)
-	at := uint64(binary.BigEndian.Uint32(id[:4])) * blocks >> 32
-	return f[at*filterBlock : (at+1)*filterBlock]
-}
-
-// probes yields the bits of an id within its block.
-func probes(id ID) func(yield func(uint) bool) {
-	return func(yield func(uint) bool) {
-		bits := binary.BigEndian.Uint64(id[8:])
-		for range filterProbes {
-			if !yield(uint(bits % (8 * filterBlock))) {
-				return
-			}
-			bits >>= 9
-		}
-	}
 }

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"math"
+	"math/bits"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -187,11 +189,12 @@ type idStore struct {
 	writing sync.Mutex
 
 	mu      sync.Mutex
-	current *idTable  // guarded by mu
-	frozen  *idTable  // guarded by mu; full and not in a file yet, nil if there is none
-	files   []*idFile // guarded by mu; oldest first
-	through uint64    // guarded by mu; the ids of this frame and all before are in files
-	closing bool      // guarded by mu
+	current *idTable    // guarded by mu
+	frozen  *idTable    // guarded by mu; full and not in a file yet, nil if there is none
+	files   []*idFile   // guarded by mu; oldest first
+	filters []*idMatrix // guarded by mu; of files
+	through uint64      // guarded by mu; the ids of this frame and all before are in files
+	closing bool        // guarded by mu
 }
 
 // openIDs reads what the id files in the directory say. Damage costs no event,
@@ -212,6 +215,9 @@ func (j *Journal) openIDs() (*idStore, error) {
 	}
 	if err := s.resume(); err != nil {
 		return nil, errors.Join(err, s.closeFiles())
+	}
+	for _, file := range s.files {
+		s.filter(file)
 	}
 	return s, nil
 }
@@ -235,12 +241,28 @@ func (s *idStore) resume() error {
 	return newest.close()
 }
 
+// filter makes a file found. Only one goroutine at a time does.
+func (s *idStore) filter(file *idFile) {
+	blocks := len(file.filter) / filterBlock
+	for _, m := range s.filters {
+		if m.blocks == blocks && m.used != math.MaxUint64 {
+			m.put(file, &s.mu)
+			return
+		}
+	}
+	m := &idMatrix{blocks: blocks, rows: make([]uint64, blocks*blockBits)}
+	m.put(file, &s.mu)
+	s.mu.Lock()
+	s.filters = append(s.filters, m)
+	s.mu.Unlock()
+}
+
 func (s *idStore) closeFiles() error {
 	var errs []error
 	for _, file := range s.files {
 		errs = append(errs, file.close())
 	}
-	s.files = nil
+	s.files, s.filters = nil, nil
 	return errors.Join(errs...)
 }
 
@@ -335,13 +357,24 @@ func (s *idStore) find(id ID) (Known, Fingerprint, bool, error) {
 			return known, fingerprint, true, nil
 		}
 	}
-	for _, file := range slices.Backward(s.files) {
-		known, fingerprint, found, err := file.find(id)
-		if found || err != nil {
-			return known, fingerprint, found, err
+	return s.findInFiles(id)
+}
+
+// findInFiles returns the newest of what the files have of an id: one that
+// came again after the window is in two.
+func (s *idStore) findInFiles(id ID) (newest Known, print Fingerprint, found bool, err error) {
+	for _, m := range s.filters {
+		for columns := m.candidates(id); columns != 0; columns &= columns - 1 {
+			known, fingerprint, hit, err := m.files[bits.TrailingZeros64(columns)].find(id)
+			if err != nil {
+				return Known{}, Fingerprint{}, false, err
+			}
+			if hit && (!found || known.Frame > newest.Frame) {
+				newest, print, found = known, fingerprint, true
+			}
 		}
 	}
-	return Known{}, Fingerprint{}, false, nil
+	return newest, print, found, nil
 }
 
 // run writes tables that are full, trying again until it can.
@@ -468,6 +501,7 @@ func (s *idStore) writeFrozen(table *idTable) error {
 	if err != nil {
 		return err
 	}
+	s.filter(file)
 	s.mu.Lock()
 	s.files = append(s.files, file)
 	s.frozen, s.through = nil, table.through
@@ -477,7 +511,7 @@ func (s *idStore) writeFrozen(table *idTable) error {
 
 // write makes t's file, durably and at once. It orders t's entries.
 func (s *idStore) write(t *idTable) error {
-	if err := s.journal.disk.WriteFile(s.journal.idPath(t.first), t.encode()); err != nil {
+	if err := s.journal.disk.WriteFile(s.journal.idPath(t.first), t.encode(filterBlocks(s.journal.options.fullTable))); err != nil {
 		return fmt.Errorf("write ids: %w", err)
 	}
 	return nil
@@ -496,6 +530,11 @@ func (s *idStore) expire() error {
 		}
 		s.mu.Lock()
 		s.files = s.files[1:]
+		for _, m := range s.filters {
+			if m.drop(file) {
+				break
+			}
+		}
 		s.mu.Unlock()
 		if err := file.close(); err != nil {
 			return fmt.Errorf("close old ids: %w", err)

@@ -8,10 +8,13 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"math/bits"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -202,36 +205,57 @@ func TestIDsAheadOfTheSegments(t *testing.T) {
 		table := newIDTable(1)
 		table.through = 1000
 		require.NoError(w.t, w.journal.Close())
-		require.NoError(w.t, os.WriteFile(w.journal.idPath(1), table.encode(), 0o600))
+		require.NoError(w.t, os.WriteFile(w.journal.idPath(1), table.encode(1), 0o600))
 		require.ErrorContains(w.t, w.tryOpen(), "parts of the directory are older than others")
 	})
 }
 
-func TestFilterTellsMostApart(t *testing.T) {
+func TestMatrixTellsMostApart(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	made := func() (id ID) {
 		binary.BigEndian.PutUint64(id[:8], random.Uint64())
 		binary.BigEndian.PutUint64(id[8:], random.Uint64())
 		return id
 	}
-	const n = 50_000
-	filter := newFilter(n)
-	ids := make([]ID, n)
-	for i := range ids {
-		ids[i] = made()
-		filter.add(ids[i])
+	const each = 4096
+	var mu sync.Mutex
+	m := &idMatrix{blocks: filterBlocks(each), rows: make([]uint64, filterBlocks(each)*blockBits)}
+	var files []*idFile
+	ids := map[ID]*idFile{}
+	put := func() {
+		file := &idFile{filter: make(idFilter, filterBlock*m.blocks)}
+		for range each {
+			id := made()
+			ids[id] = file
+			file.filter.add(id)
+		}
+		m.put(file, &mu)
+		files = append(files, file)
 	}
-	for _, id := range ids {
-		require.True(t, filter.has(id))
+	for range matrixFiles {
+		put()
+	}
+	for i := range 10 { // a column that is used again forgets its last file
+		require.True(t, m.drop(files[i]))
+		require.False(t, m.drop(files[i]))
+		maps.DeleteFunc(ids, func(_ ID, file *idFile) bool { return file == files[i] })
+		put()
+	}
+	for id, file := range ids {
+		columns := m.candidates(id)
+		found := false
+		for ; columns != 0; columns &= columns - 1 {
+			found = found || m.files[bits.TrailingZeros64(columns)] == file
+		}
+		require.True(t, found)
 	}
 	wrong := 0
-	for range n {
-		if filter.has(made()) {
-			wrong++
-		}
+	const asked = 10_000
+	for range asked {
+		wrong += bits.OnesCount64(m.candidates(made()))
 	}
-	assert.Less(t, wrong, n/200)
-	t.Logf("%.3f %% of unknown ids pass", 100*float64(wrong)/n)
+	assert.Less(t, wrong, asked*matrixFiles/200)
+	t.Logf("%.3f %% of the files are asked in vain", 100*float64(wrong)/asked/matrixFiles)
 }
 
 func TestIdentifier(t *testing.T) {
@@ -256,7 +280,7 @@ func FuzzIDFile(f *testing.F) {
 		table.add(&Identity{ID: ID{byte(i + 1)}}, 5+uint64(i), &link, chain.Hash{byte(i)})
 		table.through++
 	}
-	f.Add(table.encode())
+	f.Add(table.encode(1))
 	f.Add([]byte(strings.Repeat(idMagic, 20)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		file := &idFile{file: readCloser{bytes.NewReader(b)}, path: "f", size: int64(len(b))}

@@ -81,6 +81,9 @@ func (w *writer) answer(request *Request, err error) {
 	close(request.sealed)
 }
 
+// keptGroup is the most ids of a group whose memory the next one uses.
+const keptGroup = 4096
+
 // sift takes out of a group what cannot be sealed with it: requests with
 // records that came before are answered, and those that share an id with an
 // earlier one of the group wait until its fate is known.
@@ -90,6 +93,9 @@ func (w *writer) sift(group []*Request) ([]*Request, error) {
 	}
 	if err := errors.Join(w.journal.ids.room(), w.journal.reserve.ensure()); err != nil {
 		return group, fmt.Errorf("%w: %w", ErrWrite, err)
+	}
+	if len(w.group) > keptGroup { // to clear what once was large is dear
+		w.group = make(map[ID]struct{})
 	}
 	clear(w.group)
 	now := w.journal.options.Now()

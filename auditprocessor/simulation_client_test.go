@@ -115,6 +115,7 @@ func (r *simRequest) logs() (logs plog.Logs, tokens []string) {
 func fillRecord(record plog.LogRecord, id, token string) {
 	record.SetEventName(simEvent)
 	record.SetTimestamp(pcommon.NewTimestampFromTime(time.Unix(900_000_000, 0)))
+	record.SetObservedTimestamp(pcommon.NewTimestampFromTime(time.Now())) // differs from attempt to attempt
 	attributes := record.Attributes()
 	if id != "" {
 		attributes.PutStr(audit.AttributeRecordID, id)

@@ -35,6 +35,9 @@ func (s *simulation) offered(all []given) {
 		}
 		if g.gone != nil {
 			s.gone[*g.gone] = true
+			if g.sink == nextConsumer {
+				s.happen("quarantined by the processor")
+			}
 		}
 		if !s.inOrder(all, i) {
 			s.complaints = append(s.complaints, fmt.Sprintf("%s is given out before the one before it is settled", s.nameOf(g.at)))

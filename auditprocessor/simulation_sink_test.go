@@ -53,6 +53,7 @@ type given struct {
 	hashes     []chain.Hash // range of the checkpoint
 	note       []byte
 	gone       *coordinate // what a quarantine record is about
+	sink       string      // and which sink refused it
 	canonical  []byte      // kept where the verifier will be asked
 }
 
@@ -118,6 +119,7 @@ func parseGivenRecord(encoder *canonical.Encoder, record plog.LogRecord, keepByt
 	}
 	if g.event == audit.EventQuarantine && get(audit.AttributeQuarantineAction).Str() == string(receipt.Quarantined) {
 		g.gone = &coordinate{get(audit.AttributeQuarantineOrigin).Str(), uint64(get(audit.AttributeQuarantineIndex).Int())}
+		g.sink = get(audit.AttributeQuarantineSink).Str()
 	}
 	if link := g.link; link.Hash() != hash {
 		return g, fmt.Errorf("%v: digest, link and hash do not fit", g.at)

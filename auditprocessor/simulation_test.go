@@ -143,7 +143,9 @@ func (shared *simulated) add(happened map[string]int) {
 // checkCoverage says that the seeds met everything that they can meet.
 func (shared *simulated) checkCoverage(t *testing.T) {
 	for _, what := range simEvents() {
-		require.NotZero(t, shared.happened[what], "no seed met: %s", what)
+		if shared.happened[what] == 0 {
+			t.Errorf("no seed met: %s", what)
+		}
 	}
 }
 
@@ -152,7 +154,7 @@ func simEvents() []string {
 		"acknowledged", "delivery pending", "conflict", "unavailable", "the first result again",
 		"an event twice in a request", "an id with other content", "cancelled", "killed between steps",
 		"restart", "another configuration", "died in recovery", "died in recovery twice in a row", "full disk",
-		"quarantined", "a life without a fault", "verified", "refused",
+		"quarantined", "quarantined by the processor", "verified",
 		deathKill, string(faultdisk.LoseAll), string(faultdisk.LoseNone), string(faultdisk.LoseSome),
 	}
 	for _, m := range moods[:5] {
@@ -634,11 +636,10 @@ func (s *simulation) end() {
 
 // dismiss ends what callers still wait for.
 func (s *simulation) dismiss() {
-	for _, a := range s.running {
+	for _, a := range slices.Clone(s.running) { // settle takes out who returned
 		s.cancel(a)
 		s.settle()
 	}
-	s.settle()
 	if len(s.running) > 0 {
 		s.complain("%d callers were not answered", len(s.running))
 	}

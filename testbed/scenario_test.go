@@ -13,6 +13,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/otelaudit/otelaudit/testbed"
 )
@@ -26,43 +29,51 @@ import (
 func requireKept(t *testing.T, outcome *testbed.Outcome, stored testbed.Stored) {
 	t.Helper()
 	requireStoredOnce(t, outcome, stored)
-	extra := 0
-	for id := range stored.Records {
-		_, acknowledged := outcome.Acknowledged[id]
-		_, unknown := outcome.Unknown[id]
-		if !acknowledged && !unknown {
-			extra++
-		}
-	}
-	assert.LessOrEqual(t, extra, outcome.UnknownAnonymous, "stored, but nobody sent it")
+	difference := outcome.Compare(stored)
+	require.LessOrEqual(t, len(difference.Foreign), outcome.UnknownAnonymous, "stored, but nobody sent it")
 }
 
 // requireStoredOnce demands that each acknowledged event is stored once, under
 // the hash that its sender was told, and no event twice.
 func requireStoredOnce(t *testing.T, outcome *testbed.Outcome, stored testbed.Stored) {
 	t.Helper()
-	var lost, other, twice []string
-	for id, result := range outcome.Acknowledged {
-		if stored.Records[id] == 0 {
-			lost = append(lost, id)
-		} else if result.Hash != "" && stored.Hashes[id] != result.Hash { // OTLP answers tell none
-			other = append(other, id)
-		}
+	difference := outcome.Compare(stored)
+	requireNone(t, difference.Lost, "acknowledged, but not stored")
+	requireNone(t, difference.Changed, "stored under another hash than was told")
+	requireNone(t, difference.Doubled, "stored more than once")
+}
+
+// The oracle must be able to find each of what it looks for.
+func TestCompareFinds(t *testing.T) {
+	outcome := testbed.NewOutcome()
+	for _, id := range []string{"kept", "lost", "changed", "doubled"} {
+		outcome.Acknowledged[id] = testbed.Result{RecordID: id, Hash: "of " + id}
 	}
-	for id, n := range stored.Records {
-		if n > 1 {
-			twice = append(twice, id)
-		}
+	outcome.Acknowledged["over OTLP"] = testbed.Result{RecordID: "over OTLP"}
+	outcome.Unknown["unknown"] = struct{}{}
+	stored := testbed.Stored{
+		Records: map[string]int{"kept": 1, "changed": 1, "doubled": 2, "over OTLP": 1, "unknown": 1, "foreign": 1},
+		Hashes:  map[string]string{"kept": "of kept", "changed": "another", "doubled": "of doubled", "over OTLP": "any"},
 	}
-	requireNone(t, lost, "acknowledged, but not stored")
-	requireNone(t, other, "stored under another hash than was told")
-	requireNone(t, twice, "stored more than once")
+	assert.Equal(t, testbed.Difference{
+		Lost: []string{"lost"}, Changed: []string{"changed"}, Doubled: []string{"doubled"}, Foreign: []string{"foreign"},
+	}, outcome.Compare(stored))
+}
+
+// A sink that takes whatever it gets would prove nothing.
+func TestOTLPSinkRefusesWhatIsNotSealed(t *testing.T) {
+	sink := newSink(t)
+	records := testbed.OTLPRecords("not sealed", "1")
+	_, err := sink.Export(t.Context(), plogotlp.NewExportRequestFromLogs(records))
+	require.Equal(t, codes.Unavailable, status.Code(err))
+	_, _, faults := sink.Seen()
+	require.Len(t, faults, 1)
+	require.Empty(t, readStore(t, sink.Store()).Records)
 }
 
 // requireNone fails with the first few of many ids.
 func requireNone(t *testing.T, ids []string, what string) {
 	t.Helper()
-	slices.Sort(ids)
 	require.Empty(t, ids[:min(len(ids), 5)], "%d events: %s", len(ids), what)
 }
 

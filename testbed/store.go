@@ -124,6 +124,43 @@ func (s *Stored) addControl(event *event) error {
 	return nil
 }
 
+// Difference is where a store is not what clients were told. Every list holds
+// ids in order.
+type Difference struct {
+	Lost    []string // acknowledged, but not stored
+	Changed []string // stored under another hash than the client was told
+	Doubled []string // stored more than once
+	Foreign []string // stored, but not the id of an event whose fate the clients know or wait for
+}
+
+// Compare compares what clients saw with what is stored. The answers of OTLP
+// tell no hash, so none is compared for them.
+func (o *Outcome) Compare(stored Stored) Difference {
+	var d Difference
+	for id, result := range o.Acknowledged {
+		switch {
+		case stored.Records[id] == 0:
+			d.Lost = append(d.Lost, id)
+		case result.Hash != "" && stored.Hashes[id] != result.Hash:
+			d.Changed = append(d.Changed, id)
+		}
+	}
+	for id, n := range stored.Records {
+		if n > 1 {
+			d.Doubled = append(d.Doubled, id)
+		}
+		_, acknowledged := o.Acknowledged[id]
+		_, unknown := o.Unknown[id]
+		if !acknowledged && !unknown {
+			d.Foreign = append(d.Foreign, id)
+		}
+	}
+	for _, ids := range [][]string{d.Lost, d.Changed, d.Doubled, d.Foreign} {
+		slices.Sort(ids)
+	}
+	return d
+}
+
 // event is what this package reads of canonical bytes.
 type event struct {
 	Record struct {

@@ -111,7 +111,9 @@ func Compare(ctx context.Context, parent string, subjects []Subject, load OTLPLo
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", subject.Name, err)
 			}
-			fmt.Fprintf(progress, "%28s %s\n", subject.Name, m)
+			if _, err := fmt.Fprintf(progress, "%28s %s\n", subject.Name, m); err != nil {
+				return nil, fmt.Errorf("tell progress: %w", err)
+			}
 			all[i] = append(all[i], m)
 		}
 	}

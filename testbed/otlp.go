@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
@@ -133,7 +134,7 @@ func (r *Requests) appendRequest(buffer []byte, n, client, first int) (request [
 }
 
 func putDigits(field []byte, n int) {
-	for i := len(field) - 1; i >= 0; i-- {
+	for i := range slices.Backward(field) {
 		field[i] = byte('0' + n%10)
 		n /= 10
 	}
@@ -158,7 +159,8 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, message any) error {
 	if !ok {
 		return fmt.Errorf("a raw message is a *[]byte, found %T", message)
 	}
-	*text = append((*text)[:0], data.Materialize()...)
+	*text = slices.Grow((*text)[:0], data.Len())[:data.Len()]
+	data.CopyTo(*text)
 	return nil
 }
 

@@ -62,6 +62,7 @@ func TestScenarioLongOutage(t *testing.T) {
 	requireKept(t, total, stored)
 	_, _, faults := sink.Seen()
 	require.Empty(t, faults)
+	t.Logf("most memory: %d while the backlog grew, %d while it was recovered, %d while it drained", before.Peak, recovered.Peak, after.Peak)
 	for _, held := range []testbed.Held{before, after} {
 		assert.Less(t, held.Peak, int64(mostMemory), "memory")
 		assert.Less(t, held.Threads, int64(mostThreads), "threads, for goroutines that block")

@@ -47,7 +47,8 @@ func TestScenarioLongOutage(t *testing.T) {
 	recovered, err := c.Held()
 	require.NoError(t, err)
 	peak = watch(t, c)
-	allowed := max(time.Second, time.Duration(float64(time.Second)*float64(waiting)/(1<<30)))
+	// A busy machine makes any start slow: with a small backlog that is all there is to see.
+	allowed := max(3*time.Second, time.Duration(float64(time.Second)*float64(waiting)/(1<<30)))
 	assert.LessOrEqual(t, backlogStart-emptyStart, allowed, "start with a backlog")
 	begin = time.Now()
 	require.NoError(t, sink.Up())

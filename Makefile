@@ -14,8 +14,9 @@ SOURCES := go.mod go.sum $(shell find audit auditexporter auditprocessor auditre
 FUZZTIME ?= 20s
 EVENTS   ?= 2000000
 ROUNDS   ?= 300
+SEEDS    ?= 100000
 
-.PHONY: run build test check bench testbed testbed-soak generate fmt fmt-check lint vet tidy-check
+.PHONY: run build test check bench testbed testbed-soak simulation generate fmt fmt-check lint vet tidy-check
 .PHONY: generate-check litter-check fuzz clean
 
 run: build
@@ -77,6 +78,10 @@ testbed: build
 # The same tests, longer: make testbed-soak EVENTS=20000000 ROUNDS=1000
 testbed-soak: build
 	$(GO) test -count=1 -timeout 0 -v ./testbed -run 'TestMixedLoad|TestKillDuringLoad' -events $(EVENTS) -rounds $(ROUNDS)
+
+# Lives of clients, processor, disk and sinks, by seed: make simulation SEEDS=1000000
+simulation:
+	GOGC=400 $(GO) test -count=1 -timeout 0 ./auditprocessor -run '^TestSimulation$$' -seeds $(SEEDS)
 
 # Every fuzzer for FUZZTIME.
 fuzz:

@@ -205,19 +205,20 @@ type simulation struct {
 	running, all []*attempt
 	unanswered   []*simRequest
 	conflicts    []*attempt
+	cutOff, away []*attempt         // that failed in the journal: for now, and for good
 	promised     map[string]promise // by id
 	promises     []promise
 
 	mu         sync.Mutex
-	waiting    []*gate              // guarded by mu
-	dying      bool                 // guarded by mu
-	complaints []string             // guarded by mu
-	seen       map[coordinate]given // guarded by mu; all that was ever given out
-	lives      []string             // guarded by mu; origins, as they became known
-	order      []string             // guarded by mu; origins, as their first records were given out
-	points     []given              // guarded by mu; checkpoints
-	done       map[coordinate]bool  // guarded by mu; taken by all sinks
-	gone       map[coordinate]bool  // guarded by mu; said to be in quarantine
+	waiting    []*gate               // guarded by mu
+	dying      bool                  // guarded by mu
+	complaints []string              // guarded by mu
+	seen       map[coordinate]given  // guarded by mu; all that was ever given out
+	lives      []string              // guarded by mu; origins, as they became known
+	order      []string              // guarded by mu; origins, as their first records were given out
+	points     []given               // guarded by mu; checkpoints
+	done       map[coordinate]bool   // guarded by mu; taken by all sinks
+	gone       map[coordinate]string // guarded by mu; said to be in quarantine, by which sink
 }
 
 // gate is where a goroutine of the processor waits for the driver.
@@ -230,13 +231,13 @@ func (shared *simulated) simulation(t *testing.T, seed uint64) *simulation {
 	s := &simulation{
 		simulated: shared, t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0)), trace: fnv.New64a(),
 		disk: faultdisk.New(faultdisk.Scratch(t)), sent: map[string][]simRecord{}, promised: map[string]promise{},
-		seen: map[coordinate]given{}, done: map[coordinate]bool{}, gone: map[coordinate]bool{},
+		seen: map[coordinate]given{}, done: map[coordinate]bool{}, gone: map[coordinate]string{},
 		verified: seed%50 == 0, ack: ackDurable,
 	}
 	s.disk.Gate = func(step faultdisk.Step) { s.pass(string(step)) }
 	s.poisonous = s.random.IntN(3) == 0
 	for i := range 1 + s.random.IntN(2) {
-		s.sinks = append(s.sinks, newModelSink(fmt.Sprint("sink-", i), rand.New(rand.NewPCG(seed, uint64(i+1)))))
+		s.sinks = append(s.sinks, newModelSink(i, rand.New(rand.NewPCG(seed, uint64(i+1)))))
 	}
 	if s.random.IntN(3) == 0 {
 		s.ack = ackDelivered
@@ -652,6 +653,7 @@ func (s *simulation) nextDisk() {
 	case 0:
 		s.happen(deathKill)
 		s.disk = s.disk.Survivors()
+		s.away = append(s.away, s.cutOff...)
 	case 1:
 		s.cutPower(faultdisk.LoseAll)
 	case 2:
@@ -659,6 +661,7 @@ func (s *simulation) nextDisk() {
 	default:
 		s.cutPower(faultdisk.LoseSome)
 	}
+	s.cutOff = nil
 	s.generation++
 	s.mu.Lock()
 	s.dying = false

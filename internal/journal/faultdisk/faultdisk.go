@@ -236,6 +236,18 @@ func (d *Disk) Count(s Step, f Failure) int {
 	return d.fired[Name(s, f)]
 }
 
+// Failed says whether a step failed in any way.
+func (d *Disk) Failed(s Step) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, f := range Failures[s] {
+		if d.fired[Name(s, f)] > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Fired says how often each fault befell a step, by Name.
 func (d *Disk) Fired() map[string]int {
 	d.mu.Lock()

@@ -89,7 +89,7 @@ func (s *simulation) nameOf(at coordinate) string {
 
 // list names what is given out.
 func (s *simulation) list(all []given) string {
-	if !s.aloud && s.lines == nil {
+	if !s.traced() {
 		return ""
 	}
 	var b strings.Builder
@@ -104,7 +104,7 @@ func (s *simulation) list(all []given) string {
 }
 
 func (s *simulation) listResults(a *attempt) string {
-	if !s.aloud && s.lines == nil {
+	if !s.traced() {
 		return ""
 	}
 	var b strings.Builder

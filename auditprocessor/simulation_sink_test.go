@@ -219,6 +219,9 @@ func (k *modelSink) store(ctx context.Context, g *given) error {
 // ConsumeLogs is the next consumer of the processor: it hands on to one sink,
 // or fans out to two, and joins their errors.
 func (s *simulation) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
+	if s.isDying() { // what runs on is nobody's process
+		return errSimulated
+	}
 	all, err := parseGiven(logs, s.verified)
 	if err != nil {
 		s.complain("what is given out: %v", err)

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"hash"
 	"hash/fnv"
 	"maps"
 	"math/rand/v2"
@@ -84,7 +83,7 @@ const enoughSeeds = 300
 // TestSimulationReplays says that a seed is the same run every time.
 func TestSimulationReplays(t *testing.T) {
 	shared := newSimulated(t)
-	for seed := uint64(1); seed <= 20; seed++ {
+	for seed := uint64(1); seed <= *seedsFlag/15; seed++ {
 		var traces [3]string
 		for i := range traces {
 			synctest.Test(t, func(t *testing.T) {
@@ -183,8 +182,8 @@ type simulation struct {
 	random   *rand.Rand // the driver's
 	verified bool       // the verifier is asked at the end
 	aloud    bool
-	lines    *strings.Builder // the trace, where it is wanted
-	trace    hash.Hash64
+	writing  sync.Mutex
+	lines    *strings.Builder // guarded by writing; the trace, where it is wanted
 
 	disk       *faultdisk.Disk
 	generation uint64 // of the disk
@@ -229,7 +228,7 @@ type gate struct {
 
 func (shared *simulated) simulation(t *testing.T, seed uint64) *simulation {
 	s := &simulation{
-		simulated: shared, t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0)), trace: fnv.New64a(),
+		simulated: shared, t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0)),
 		disk: faultdisk.New(faultdisk.Scratch(t)), sent: map[string][]simRecord{}, promised: map[string]promise{},
 		seen: map[coordinate]given{}, done: map[coordinate]bool{}, gone: map[coordinate]string{},
 		verified: seed%50 == 0, ack: ackDurable,
@@ -247,10 +246,12 @@ func (shared *simulated) simulation(t *testing.T, seed uint64) *simulation {
 
 // note adds a line to the trace. A seed writes the same lines every time.
 func (s *simulation) note(format string, arguments ...any) {
-	if !s.aloud && s.lines == nil {
+	if !s.traced() {
 		return
 	}
 	line := fmt.Sprintf(format, arguments...)
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	if s.aloud {
 		s.t.Log(line)
 	}
@@ -258,6 +259,8 @@ func (s *simulation) note(format string, arguments ...any) {
 		s.lines.WriteString(line + "\n")
 	}
 }
+
+func (s *simulation) traced() bool { return s.aloud || s.lines != nil }
 
 func (s *simulation) happen(what string) {
 	s.simulated.mu.Lock()

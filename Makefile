@@ -15,8 +15,9 @@ FUZZTIME ?= 20s
 EVENTS   ?= 2000000
 ROUNDS   ?= 500
 BACKLOG  ?= 4294967296
+SEEDS    ?= 100000
 
-.PHONY: run build test check bench bench-stock bench-peers testbed testbed-soak generate fmt fmt-check lint vet tidy-check
+.PHONY: run build test check bench bench-stock bench-peers testbed testbed-soak simulation generate fmt fmt-check lint vet tidy-check
 .PHONY: generate-check litter-check fuzz clean
 
 run: build
@@ -96,6 +97,10 @@ testbed-soak: build
 	$(GO) test -count=1 -timeout 0 -v ./testbed -run 'TestMixedLoad|TestScenario' -events $(EVENTS) -rounds $(ROUNDS) \
 		-backlog $(BACKLOG) -results $(CURDIR)/_build/soak.md
 	cat _build/soak.md
+
+# Lives of clients, processor, disk and sinks, by seed: make simulation SEEDS=1000000
+simulation:
+	GOGC=400 $(GO) test -count=1 -timeout 0 ./auditprocessor -run '^TestSimulation$$' -seeds $(SEEDS)
 
 # Every fuzzer for FUZZTIME.
 fuzz:

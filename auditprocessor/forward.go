@@ -88,8 +88,8 @@ const releaseTimeout = 3 * time.Second
 // forwarder goes on: the next consumer holds a send although its context has
 // ended.
 func (f *forwarder) drain(timeout time.Duration, stopSealed bool) bool {
-	close(f.draining)
 	if stopSealed {
+		close(f.draining)
 		timer := time.NewTimer(timeout)
 		defer timer.Stop()
 		select {

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/otelaudit/otelaudit/audit"
+	"github.com/otelaudit/otelaudit/internal/journal/faultdisk"
 	"github.com/otelaudit/otelaudit/internal/receipt"
 )
 
@@ -73,7 +74,7 @@ func (s *simulation) newRecord(tenant string) simRecord {
 	s.tokens++
 	token := fmt.Sprintf("event-%d", s.tokens)
 	if s.poisonous && s.random.IntN(12) == 0 {
-		token = "poison-" + token
+		token = poisonFor(s.random.IntN(len(s.sinks))) + token
 	}
 	known := s.sent[tenant]
 	switch chance := s.random.IntN(10); {
@@ -186,10 +187,20 @@ func (s *simulation) answered(a *attempt) {
 		s.complain("request %d: %v", a.request.number, a.err)
 	default:
 		s.happen("unavailable")
+		s.refused(a)
 		if s.random.IntN(8) > 0 {
 			s.unanswered = append(s.unanswered, a.request)
 		}
 	}
+}
+
+// refused notes that an attempt failed. What failed in the journal is cut off
+// again, and stays away unless the power is cut before a later segment says so.
+func (s *simulation) refused(a *attempt) {
+	if a.canceled || s.disk.Gone() || s.disk.Failed(faultdisk.StepTruncate) {
+		return
+	}
+	s.cutOff = append(s.cutOff, a)
 }
 
 // acknowledged notes what was promised.
@@ -233,7 +244,7 @@ func (s *simulation) checkDelivered(a *attempt) {
 	for i := range a.receipt.Results {
 		at := coordinateOf(&a.receipt.Results[i].Link)
 		for _, sink := range s.sinks {
-			if sink.stored[at] == nil && !isPoison(a.tokens[i]) {
+			if sink.stored[at] == nil && !sink.refuses(a.tokens[i]) {
 				s.complaints = append(s.complaints, fmt.Sprintf("request %d is acknowledged as delivered, but %s has no record %s", a.request.number, sink.name, s.nameOf(at)))
 			}
 		}

@@ -6,12 +6,14 @@ package auditprocessor
 import (
 	"crypto/ed25519"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/chain"
 	"github.com/otelaudit/otelaudit/audit/verify"
+	"github.com/otelaudit/otelaudit/internal/quarantine"
 )
 
 // offered checks what the processor gives out against all that it ever gave
@@ -34,7 +36,7 @@ func (s *simulation) offered(all []given) {
 			s.order = append(s.order, g.at.origin)
 		}
 		if g.gone != nil {
-			s.gone[*g.gone] = true
+			s.gone[*g.gone] = g.sink
 			if g.sink == nextConsumer {
 				s.happen("quarantined by the processor")
 			}
@@ -87,7 +89,7 @@ func (s *simulation) nameOf(at coordinate) string {
 
 // list names what is given out.
 func (s *simulation) list(all []given) string {
-	if !s.aloud && s.lines == nil {
+	if !s.traced() {
 		return ""
 	}
 	var b strings.Builder
@@ -102,7 +104,7 @@ func (s *simulation) list(all []given) string {
 }
 
 func (s *simulation) listResults(a *attempt) string {
-	if !s.aloud && s.lines == nil {
+	if !s.traced() {
 		return ""
 	}
 	var b strings.Builder
@@ -120,6 +122,8 @@ func (s *simulation) judge() {
 	s.judgePromises()
 	s.judgeIDs()
 	s.judgeConflicts()
+	s.judgeRefusals()
+	s.judgeQuarantine()
 	s.judgeRequests()
 	trees := s.judgeChain()
 	s.judgeCheckpoints(trees)
@@ -135,7 +139,7 @@ func (s *simulation) judgePromises() {
 		for _, sink := range s.sinks {
 			stored := sink.stored[p.at]
 			switch {
-			case stored == nil && isPoison(p.token) && s.gone[p.at]:
+			case stored == nil && sink.refuses(p.token) && s.gone[p.at] != "":
 				s.happen("quarantined")
 			case stored == nil:
 				s.complain("%s: %s was acknowledged as %s and is neither stored nor sealed as quarantined", sink.name, p.token, s.nameOf(p.at))
@@ -205,6 +209,36 @@ func (s *simulation) judgeConflicts() {
 		}
 		if !real {
 			s.complain("request %d was refused for a conflict that is none", a.request.number)
+		}
+	}
+}
+
+// judgeRefusals checks that what failed in the journal, and was cut off, did not
+// come back.
+func (s *simulation) judgeRefusals() {
+	sealed := map[string]bool{}
+	for _, g := range s.seen {
+		sealed[g.token] = true
+	}
+	for _, a := range append(s.away, s.cutOff...) {
+		for i, record := range a.request.records {
+			if record.id == "" && sealed[a.tokens[i]] {
+				s.complain("%s is sealed, although its request failed", a.tokens[i])
+			}
+		}
+	}
+}
+
+// judgeQuarantine checks that what the processor put away is where it says.
+func (s *simulation) judgeQuarantine() {
+	directory := filepath.Join(s.disk.Directory, quarantineDirectory)
+	for at, sink := range s.gone {
+		if sink != nextConsumer {
+			continue
+		}
+		there, err := quarantine.Has(directory, quarantine.Coordinate{Origin: at.origin, Index: at.index})
+		if err != nil || !there {
+			s.complain("%s is sealed as quarantined, and is not there: %v", s.nameOf(at), err)
 		}
 	}
 }

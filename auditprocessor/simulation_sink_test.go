@@ -130,7 +130,8 @@ func parseGivenRecord(encoder *canonical.Encoder, record plog.LogRecord, keepByt
 // modelSink stores by coordinate, once.
 type modelSink struct {
 	name   string
-	stock  bool // refuses a call with a poison record for good; else it puts the record away and reports that
+	poison string // how the tokens begin that it refuses
+	stock  bool   // refuses a call with a poison record for good; else it puts the record away and reports that
 	mood   mood
 	random *rand.Rand
 	stored map[coordinate]*given
@@ -138,15 +139,20 @@ type modelSink struct {
 	stubs  map[coordinate]*given
 }
 
-func newModelSink(name string, random *rand.Rand) *modelSink {
+func newModelSink(number int, random *rand.Rand) *modelSink {
 	return &modelSink{
-		name: name, stock: random.IntN(2) == 0, mood: moodGood, random: random,
+		name: fmt.Sprint("sink-", number), poison: poisonFor(number), stock: random.IntN(2) == 0, mood: moodGood, random: random,
 		stored: map[coordinate]*given{}, points: map[coordinate]*given{}, stubs: map[coordinate]*given{},
 	}
 }
 
-// isPoison says whether sinks refuse a record for good.
+// poisonFor begins the token of what the sink of that number refuses for good.
+func poisonFor(sink int) string { return fmt.Sprintf("poison-%d-", sink) }
+
+// isPoison says whether some sink refuses a record for good.
 func isPoison(token string) bool { return strings.HasPrefix(token, "poison") }
+
+func (k *modelSink) refuses(token string) bool { return strings.HasPrefix(token, k.poison) }
 
 // take is one call. It returns what became of it, in words, for the trace.
 func (k *modelSink) take(ctx context.Context, all []given, ended bool) (words string, err error) {
@@ -163,7 +169,7 @@ func (k *modelSink) take(ctx context.Context, all []given, ended bool) (words st
 	case moodNothing:
 		return string(how), errSimulated
 	}
-	if k.stock && hasPoison(all) {
+	if k.stock && k.refusesOne(all) {
 		return "refused", errSimulatedNo
 	}
 	refuse := how == moodPart
@@ -181,9 +187,9 @@ func (k *modelSink) take(ctx context.Context, all []given, ended bool) (words st
 	return string(how), nil
 }
 
-func hasPoison(all []given) bool {
+func (k *modelSink) refusesOne(all []given) bool {
 	for i := range all {
-		if isPoison(all[i].token) {
+		if k.refuses(all[i].token) {
 			return true
 		}
 	}
@@ -196,7 +202,7 @@ func (k *modelSink) store(ctx context.Context, g *given) error {
 		return nil
 	}
 	place := k.stored
-	if isPoison(g.token) {
+	if k.refuses(g.token) {
 		place = k.stubs
 		receipt.DeliveryFrom(ctx).Report(receipt.Report{
 			Action: receipt.Quarantined, Origin: g.at.origin, Index: g.at.index, Digest: g.link.Digest,
@@ -213,6 +219,9 @@ func (k *modelSink) store(ctx context.Context, g *given) error {
 // ConsumeLogs is the next consumer of the processor: it hands on to one sink,
 // or fans out to two, and joins their errors.
 func (s *simulation) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
+	if s.isDying() { // what runs on is nobody's process
+		return errSimulated
+	}
 	all, err := parseGiven(logs, s.verified)
 	if err != nil {
 		s.complain("what is given out: %v", err)

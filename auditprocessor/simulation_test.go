@@ -11,7 +11,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"hash"
 	"hash/fnv"
 	"maps"
 	"math/rand/v2"
@@ -84,7 +83,7 @@ const enoughSeeds = 300
 // TestSimulationReplays says that a seed is the same run every time.
 func TestSimulationReplays(t *testing.T) {
 	shared := newSimulated(t)
-	for seed := uint64(1); seed <= 20; seed++ {
+	for seed := uint64(1); seed <= *seedsFlag/15; seed++ {
 		var traces [3]string
 		for i := range traces {
 			synctest.Test(t, func(t *testing.T) {
@@ -183,8 +182,8 @@ type simulation struct {
 	random   *rand.Rand // the driver's
 	verified bool       // the verifier is asked at the end
 	aloud    bool
-	lines    *strings.Builder // the trace, where it is wanted
-	trace    hash.Hash64
+	writing  sync.Mutex
+	lines    *strings.Builder // guarded by writing; the trace, where it is wanted
 
 	disk       *faultdisk.Disk
 	generation uint64 // of the disk
@@ -205,19 +204,20 @@ type simulation struct {
 	running, all []*attempt
 	unanswered   []*simRequest
 	conflicts    []*attempt
+	cutOff, away []*attempt         // that failed in the journal: for now, and for good
 	promised     map[string]promise // by id
 	promises     []promise
 
 	mu         sync.Mutex
-	waiting    []*gate              // guarded by mu
-	dying      bool                 // guarded by mu
-	complaints []string             // guarded by mu
-	seen       map[coordinate]given // guarded by mu; all that was ever given out
-	lives      []string             // guarded by mu; origins, as they became known
-	order      []string             // guarded by mu; origins, as their first records were given out
-	points     []given              // guarded by mu; checkpoints
-	done       map[coordinate]bool  // guarded by mu; taken by all sinks
-	gone       map[coordinate]bool  // guarded by mu; said to be in quarantine
+	waiting    []*gate               // guarded by mu
+	dying      bool                  // guarded by mu
+	complaints []string              // guarded by mu
+	seen       map[coordinate]given  // guarded by mu; all that was ever given out
+	lives      []string              // guarded by mu; origins, as they became known
+	order      []string              // guarded by mu; origins, as their first records were given out
+	points     []given               // guarded by mu; checkpoints
+	done       map[coordinate]bool   // guarded by mu; taken by all sinks
+	gone       map[coordinate]string // guarded by mu; said to be in quarantine, by which sink
 }
 
 // gate is where a goroutine of the processor waits for the driver.
@@ -228,15 +228,15 @@ type gate struct {
 
 func (shared *simulated) simulation(t *testing.T, seed uint64) *simulation {
 	s := &simulation{
-		simulated: shared, t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0)), trace: fnv.New64a(),
+		simulated: shared, t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0)),
 		disk: faultdisk.New(faultdisk.Scratch(t)), sent: map[string][]simRecord{}, promised: map[string]promise{},
-		seen: map[coordinate]given{}, done: map[coordinate]bool{}, gone: map[coordinate]bool{},
+		seen: map[coordinate]given{}, done: map[coordinate]bool{}, gone: map[coordinate]string{},
 		verified: seed%50 == 0, ack: ackDurable,
 	}
 	s.disk.Gate = func(step faultdisk.Step) { s.pass(string(step)) }
 	s.poisonous = s.random.IntN(3) == 0
 	for i := range 1 + s.random.IntN(2) {
-		s.sinks = append(s.sinks, newModelSink(fmt.Sprint("sink-", i), rand.New(rand.NewPCG(seed, uint64(i+1)))))
+		s.sinks = append(s.sinks, newModelSink(i, rand.New(rand.NewPCG(seed, uint64(i+1)))))
 	}
 	if s.random.IntN(3) == 0 {
 		s.ack = ackDelivered
@@ -246,10 +246,12 @@ func (shared *simulated) simulation(t *testing.T, seed uint64) *simulation {
 
 // note adds a line to the trace. A seed writes the same lines every time.
 func (s *simulation) note(format string, arguments ...any) {
-	if !s.aloud && s.lines == nil {
+	if !s.traced() {
 		return
 	}
 	line := fmt.Sprintf(format, arguments...)
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	if s.aloud {
 		s.t.Log(line)
 	}
@@ -257,6 +259,8 @@ func (s *simulation) note(format string, arguments ...any) {
 		s.lines.WriteString(line + "\n")
 	}
 }
+
+func (s *simulation) traced() bool { return s.aloud || s.lines != nil }
 
 func (s *simulation) happen(what string) {
 	s.simulated.mu.Lock()
@@ -652,6 +656,7 @@ func (s *simulation) nextDisk() {
 	case 0:
 		s.happen(deathKill)
 		s.disk = s.disk.Survivors()
+		s.away = append(s.away, s.cutOff...)
 	case 1:
 		s.cutPower(faultdisk.LoseAll)
 	case 2:
@@ -659,6 +664,7 @@ func (s *simulation) nextDisk() {
 	default:
 		s.cutPower(faultdisk.LoseSome)
 	}
+	s.cutOff = nil
 	s.generation++
 	s.mu.Lock()
 	s.dying = false

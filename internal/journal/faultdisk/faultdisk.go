@@ -236,6 +236,18 @@ func (d *Disk) Count(s Step, f Failure) int {
 	return d.fired[Name(s, f)]
 }
 
+// Failed says whether a step failed in any way.
+func (d *Disk) Failed(s Step) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, f := range Failures[s] {
+		if d.fired[Name(s, f)] > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Fired says how often each fault befell a step, by Name.
 func (d *Disk) Fired() map[string]int {
 	d.mu.Lock()
@@ -285,13 +297,11 @@ func (d *Disk) Create(path string) (durable.Appender, error) {
 	}
 	d.Live[name].Live, d.Live[name].holes = nil, nil
 	d.changed = StepSyncCreated
-	if e := ReplaceFile(path, nil); e != nil {
-		return nil, e
+	if e := ReplaceFile(path, nil); e != nil || err != nil {
+		return nil, errors.Join(err, e)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return &file{disk: d, path: path, inode: d.Live[name]}, nil
+	real, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o600)
+	return &file{disk: d, real: real, inode: d.Live[name]}, err
 }
 
 // SyncDir implements durable.Disk.
@@ -422,7 +432,7 @@ func (d *Disk) Remove(path string) error {
 // file is a segment that is being written.
 type file struct {
 	disk  *Disk
-	path  string
+	real  *os.File
 	inode *Inode
 	kind  byte // of the newest frame
 }
@@ -457,20 +467,11 @@ func (f *file) Write(b []byte) (int, error) {
 	how, err := d.ask(step)
 	n := map[Failure]int{Nothing: 0, Short: len(b) / 2, Persisted: len(b)}[how]
 	f.inode.Live = append(f.inode.Live, b[:n]...)
-	return n, errors.Join(err, f.store(b[:n]))
-}
-
-// store appends to the real file.
-func (f *file) store(b []byte) error {
-	if len(b) == 0 {
-		return nil
+	if n == 0 {
+		return 0, err
 	}
-	file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(b)
-	return errors.Join(err, file.Close())
+	_, e := f.real.Write(b[:n])
+	return n, errors.Join(err, e)
 }
 
 func (f *file) Sync() error {
@@ -499,10 +500,10 @@ func (f *file) Truncate(size int64) error {
 		return err
 	}
 	f.inode.Live = f.inode.Live[:size:size]
-	return errors.Join(err, os.Truncate(f.path, size))
+	return errors.Join(err, f.real.Truncate(size))
 }
 
-func (f *file) Close() error { return nil }
+func (f *file) Close() error { return f.real.Close() }
 
 // ReplaceFile writes a file anew. Nobody reads it meanwhile; to truncate it in
 // place would be slow, because file systems then sync it.

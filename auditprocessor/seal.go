@@ -67,7 +67,7 @@ func (p *auditProcessor) ConsumeLogs(ctx context.Context, logs plog.Logs) error 
 		err = s.seal(ctx, p.journal)
 	}
 	if err != nil {
-		return p.sealError(ctx, err, filled, verdicts)
+		return p.sealError(ctx, s.giveBack(logs, err), filled, verdicts)
 	}
 	p.sealed(ctx, s, &tally)
 	filled.Pending = p.pending(ctx, s.frame())

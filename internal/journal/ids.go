@@ -425,35 +425,48 @@ func (s *idStore) covers(frame uint64) error {
 func (s *idStore) persist(all bool) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	if frozen := s.takeFrozen(); frozen != nil {
-		if err := s.writeFrozen(frozen); err != nil {
-			return err
+	for {
+		frozen, copied := s.unwritten()
+		if frozen != nil {
+			if err := s.writeFrozen(frozen); err != nil {
+				return err
+			}
+		}
+		switch {
+		case !all:
+			return nil
+		case frozen == nil:
+			return s.writeCurrent(&copied)
 		}
 	}
-	if !all {
-		return nil
-	}
+}
+
+// unwritten returns the frozen table or, where there is none, a copy of the
+// current one: what is current has all before it in files only while nothing is
+// frozen.
+func (s *idStore) unwritten() (frozen *idTable, copied idTable) {
 	s.mu.Lock()
-	copied := idTable{
+	defer s.mu.Unlock()
+	if s.frozen != nil {
+		return s.frozen, idTable{}
+	}
+	return nil, idTable{
 		first: s.current.first, through: s.current.through,
 		entries: slices.Clone(s.current.entries), names: names{list: slices.Clone(s.current.names.list)},
 	}
-	s.mu.Unlock()
+}
+
+// writeCurrent makes a file of a copy of the current table.
+func (s *idStore) writeCurrent(copied *idTable) error {
 	if len(copied.entries) > 0 {
-		if err := s.write(&copied); err != nil {
+		if err := s.write(copied); err != nil {
 			return err
 		}
 	}
 	s.mu.Lock()
-	s.through = copied.through
-	s.mu.Unlock()
-	return nil
-}
-
-func (s *idStore) takeFrozen() *idTable {
-	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.frozen
+	s.through = copied.through
+	return nil
 }
 
 // writeFrozen makes a file of a table that is full. The table is found until

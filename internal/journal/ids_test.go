@@ -290,3 +290,61 @@ func TestAwaitDelivery(t *testing.T) {
 		w.finish()
 	})
 }
+
+// removalHook calls back before each file is removed.
+type removalHook struct {
+	disk
+	removing func()
+}
+
+func (d removalHook) remove(path string) error {
+	d.removing()
+	return d.disk.remove(path)
+}
+
+// What is said to be in files is there, also if a table gets full between the
+// write of the one before it and that of the rest: a segment goes because of it.
+func TestCoveredIDsAreInFiles(t *testing.T) {
+	hook := removalHook{disk: realDisk{}, removing: func() {}}
+	j := &Journal{options: Options{Directory: t.TempDir(), IDBytes: 1 << 10, Now: time.Now, fullTable: 2}, disk: &hook}
+	j.options.IDWindow = time.Hour
+	s, err := j.openIDs()
+	require.NoError(t, err)
+	frame := uint64(0)
+	commit := func() {
+		frame++
+		now := time.Now().UnixNano()
+		r := &Request{Links: []chain.Link{{Origin: "o", SealedAt: now}}, Hashes: make([]chain.Hash, 1), Identities: make([]Identity, 1)}
+		binary.BigEndian.PutUint64(r.Identities[0].ID[:], frame)
+		s.committed(frame, []*Request{r})
+	}
+	for range 3 {
+		commit()
+		commit()
+		require.NoError(t, s.persist(false))
+	}
+	commit()
+	commit()
+	commit()
+	removed := 0
+	hook.removing = func() {
+		if removed++; removed == 1 {
+			commit()
+		}
+	}
+	require.NoError(t, s.covers(frame))
+	require.Positive(t, removed)
+	through := s.through
+	require.NoError(t, s.closeFiles())
+
+	again, err := j.openIDs()
+	require.NoError(t, err)
+	for frame := through - 3; frame <= through; frame++ {
+		var id ID
+		binary.BigEndian.PutUint64(id[:], frame)
+		_, found, err := again.lookup(&Identity{ID: id}, time.Now())
+		require.NoError(t, err)
+		require.True(t, found, "id of frame %d", frame)
+	}
+	require.NoError(t, again.closeFiles())
+}

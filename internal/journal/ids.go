@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/internal/durable"
 )
 
 // ID is the keyed hash of a record id and its scope, Fingerprint that of a
@@ -250,6 +251,12 @@ func (s *idStore) recovered(frame uint64, group *Group) error {
 	if frame <= s.current.through {
 		return nil
 	}
+	if s.room() != nil {
+		if err := s.persist(false); err != nil {
+			return fmt.Errorf("%w: %w", errIDs, err)
+		}
+		s.freeze()
+	}
 	for i := range group.Requests {
 		sealed := &group.Requests[i]
 		for k := range sealed.Identities {
@@ -260,7 +267,23 @@ func (s *idStore) recovered(frame uint64, group *Group) error {
 	}
 	s.current.through = frame
 	if s.freeze() {
-		return s.persist(false)
+		return s.tryPersist()
+	}
+	return nil
+}
+
+// tryPersist is persist for a process that starts. Where the disk is full it
+// leaves the table to run: a process that cannot start cannot deliver either,
+// and so never gets the disk room. The one before it had no more in memory.
+func (s *idStore) tryPersist() error {
+	err := s.persist(false)
+	if durable.IsFull(err) {
+		s.journal.options.Observe.Failed(err)
+		s.wakeUp()
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errIDs, err)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -347,4 +348,33 @@ func TestCoveredIDsAreInFiles(t *testing.T) {
 		require.True(t, found, "id of frame %d", frame)
 	}
 	require.NoError(t, again.closeFiles())
+}
+
+// An id that cannot be read refuses the request that asks for it, and no other.
+func TestDamagedIDRefusesItsRequestAlone(t *testing.T) {
+	inWorld(t, func(_ *testing.T, w *world) {
+		w.open()
+		for id := range uint64(w.option.fullTable) {
+			w.requireSealed(w.named(id+1, 'a'))
+		}
+		w.advance(idRetry)
+		w.journal.ids.mu.Lock()
+		require.Len(w.t, w.journal.ids.files, 1)
+		path := w.journal.ids.files[0].path
+		w.journal.ids.mu.Unlock()
+		whole, err := os.ReadFile(path)
+		require.NoError(w.t, err)
+		file, err := os.OpenFile(path, os.O_WRONLY, 0)
+		require.NoError(w.t, err)
+		_, err = file.WriteAt([]byte{0xff}, int64(len(whole)-entrySize+40)) // in the last entry
+		require.NoError(w.t, err)
+		require.NoError(w.t, file.Close())
+		last := w.named(uint64(w.option.fullTable), 'a')
+		errs := w.sealTogether(w.named(99, 'a'), w.named(100, 'a'), last, w.named(101, 'a'))
+		require.NoError(w.t, errors.Join(errs[0], errs[1], errs[3]))
+		require.ErrorIs(w.t, errs[2], errIDFile)
+		require.ErrorIs(w.t, errs[2], ErrWrite)
+		require.NoError(w.t, os.WriteFile(path, whole, 0o600))
+		w.finish()
+	})
 }

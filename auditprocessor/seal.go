@@ -129,6 +129,9 @@ func (p *auditProcessor) sealError(ctx context.Context, err error, filled *recei
 	case errors.Is(err, journal.ErrFull):
 		p.refused(ctx, "full", records)
 		return receipt.Unavailable(err.Error(), retryFull)
+	case errors.Is(err, journal.ErrBusy):
+		p.refused(ctx, "busy", records)
+		return receipt.Unavailable(err.Error(), retryFailed)
 	case errors.Is(err, journal.ErrUnknown):
 		p.refused(ctx, "timeout", records)
 		return receipt.Unavailable(journal.ErrUnknown.Error(), retryFailed)

@@ -67,7 +67,7 @@ func (p *auditProcessor) ConsumeLogs(ctx context.Context, logs plog.Logs) error 
 		err = s.seal(ctx, p.journal)
 	}
 	if err != nil {
-		return p.sealError(ctx, err, filled, verdicts)
+		return p.sealError(ctx, s.giveBack(logs, err), filled, verdicts)
 	}
 	p.sealed(ctx, s, &tally)
 	filled.Pending = p.pending(ctx, s.frame())
@@ -129,6 +129,9 @@ func (p *auditProcessor) sealError(ctx context.Context, err error, filled *recei
 	case errors.Is(err, journal.ErrFull):
 		p.refused(ctx, "full", records)
 		return receipt.Unavailable(err.Error(), retryFull)
+	case errors.Is(err, journal.ErrBusy):
+		p.refused(ctx, "busy", records)
+		return receipt.Unavailable(err.Error(), retryFailed)
 	case errors.Is(err, journal.ErrUnknown):
 		p.refused(ctx, "timeout", records)
 		return receipt.Unavailable(journal.ErrUnknown.Error(), retryFailed)

@@ -59,6 +59,22 @@ func newSealing(logs plog.Logs, verdicts []verdict) (*sealing, error) {
 	return s, nil
 }
 
+// giveBack returns the records of a request that is answered with err to its
+// caller: who may come again within this process, as receivers with a retry of
+// their own and connectors that fail over do, comes with the same logs, and
+// nothing in them would be taken for success.
+func (s *sealing) giveBack(logs plog.Logs, err error) error {
+	records := s.logs
+	if errors.Is(err, journal.ErrUnknown) { // then those are the journal's
+		var damaged error
+		if records, damaged = unmarshaler.UnmarshalLogs(s.request.Payload); damaged != nil {
+			return errors.Join(err, fmt.Errorf("give the records back: %w", damaged))
+		}
+	}
+	records.ResourceLogs().MoveAndAppendTo(logs.ResourceLogs())
+	return err
+}
+
 // taken refuses the request because of record i.
 func (s *sealing) taken(i int, why string) error {
 	s.verdicts[i].reasons = []string{"audit.record.id: " + why}
@@ -150,16 +166,24 @@ func (s *sealing) learn(known *journal.KnownError) error {
 		s.known = map[int]journal.Known{}
 	}
 	var conflict error
+	more := 0
 	for k := range known.Records {
 		before := &known.Records[k]
 		switch i := s.at(k); {
 		case before.Link.Origin == "":
 		case before.Conflict:
 			why := fmt.Sprintf("it is stored with other content, as record %d of %s", before.Link.Index, before.Link.Origin)
-			conflict = errors.Join(conflict, s.taken(i, why))
+			if refusal := s.taken(i, why); conflict == nil {
+				conflict = refusal
+			} else {
+				more++
+			}
 		default:
 			s.known[i] = *before
 		}
+	}
+	if more > 0 { // the receipt has them all
+		return receipt.IDTaken(fmt.Sprintf("%s; and %d more records", conflict, more))
 	}
 	if conflict != nil {
 		return conflict

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/internal/durable"
 )
 
 // ID is the keyed hash of a record id and its scope, Fingerprint that of a
@@ -272,6 +273,12 @@ func (s *idStore) recovered(frame uint64, group *Group) error {
 	if frame <= s.current.through {
 		return nil
 	}
+	if s.room() != nil {
+		if err := s.persist(false); err != nil {
+			return fmt.Errorf("%w: %w", errIDs, err)
+		}
+		s.freeze()
+	}
 	for i := range group.Requests {
 		sealed := &group.Requests[i]
 		for k := range sealed.Identities {
@@ -282,7 +289,23 @@ func (s *idStore) recovered(frame uint64, group *Group) error {
 	}
 	s.current.through = frame
 	if s.freeze() {
-		return s.persist(false)
+		return s.tryPersist()
+	}
+	return nil
+}
+
+// tryPersist is persist for a process that starts. Where the disk is full it
+// leaves the table to run: a process that cannot start cannot deliver either,
+// and so never gets the disk room. The one before it had no more in memory.
+func (s *idStore) tryPersist() error {
+	err := s.persist(false)
+	if durable.IsFull(err) {
+		s.journal.options.Observe.Failed(err)
+		s.wakeUp()
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errIDs, err)
 	}
 	return nil
 }
@@ -458,35 +481,48 @@ func (s *idStore) covers(frame uint64) error {
 func (s *idStore) persist(all bool) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	if frozen := s.takeFrozen(); frozen != nil {
-		if err := s.writeFrozen(frozen); err != nil {
-			return err
+	for {
+		frozen, copied := s.unwritten()
+		if frozen != nil {
+			if err := s.writeFrozen(frozen); err != nil {
+				return err
+			}
+		}
+		switch {
+		case !all:
+			return nil
+		case frozen == nil:
+			return s.writeCurrent(&copied)
 		}
 	}
-	if !all {
-		return nil
-	}
+}
+
+// unwritten returns the frozen table or, where there is none, a copy of the
+// current one: what is current has all before it in files only while nothing is
+// frozen.
+func (s *idStore) unwritten() (frozen *idTable, copied idTable) {
 	s.mu.Lock()
-	copied := idTable{
+	defer s.mu.Unlock()
+	if s.frozen != nil {
+		return s.frozen, idTable{}
+	}
+	return nil, idTable{
 		first: s.current.first, through: s.current.through,
 		entries: slices.Clone(s.current.entries), names: names{list: slices.Clone(s.current.names.list)},
 	}
-	s.mu.Unlock()
+}
+
+// writeCurrent makes a file of a copy of the current table.
+func (s *idStore) writeCurrent(copied *idTable) error {
 	if len(copied.entries) > 0 {
-		if err := s.write(&copied); err != nil {
+		if err := s.write(copied); err != nil {
 			return err
 		}
 	}
 	s.mu.Lock()
-	s.through = copied.through
-	s.mu.Unlock()
-	return nil
-}
-
-func (s *idStore) takeFrozen() *idTable {
-	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.frozen
+	s.through = copied.through
+	return nil
 }
 
 // writeFrozen makes a file of a table that is full. The table is found until

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"math/bits"
@@ -317,6 +318,93 @@ func TestAwaitDelivery(t *testing.T) {
 		require.NoError(w.t, <-waited)
 		require.NoError(w.t, <-waited)
 		require.NoError(w.t, w.journal.AwaitDelivery(w.t.Context(), w.knownOf(w.named(1, 'a')).Frame))
+		w.finish()
+	})
+}
+
+// removalHook calls back before each file is removed.
+type removalHook struct {
+	disk
+	removing func()
+}
+
+func (d removalHook) remove(path string) error {
+	d.removing()
+	return d.disk.remove(path)
+}
+
+// What is said to be in files is there, also if a table gets full between the
+// write of the one before it and that of the rest: a segment goes because of it.
+func TestCoveredIDsAreInFiles(t *testing.T) {
+	hook := removalHook{disk: realDisk{}, removing: func() {}}
+	j := &Journal{options: Options{Directory: t.TempDir(), IDBytes: 1 << 10, Now: time.Now, fullTable: 2}, disk: &hook}
+	j.options.IDWindow = time.Hour
+	s, err := j.openIDs()
+	require.NoError(t, err)
+	frame := uint64(0)
+	commit := func() {
+		frame++
+		now := time.Now().UnixNano()
+		r := &Request{Links: []chain.Link{{Origin: "o", SealedAt: now}}, Hashes: make([]chain.Hash, 1), Identities: make([]Identity, 1)}
+		binary.BigEndian.PutUint64(r.Identities[0].ID[:], frame)
+		s.committed(frame, []*Request{r})
+	}
+	for range 3 {
+		commit()
+		commit()
+		require.NoError(t, s.persist(false))
+	}
+	commit()
+	commit()
+	commit()
+	removed := 0
+	hook.removing = func() {
+		if removed++; removed == 1 {
+			commit()
+		}
+	}
+	require.NoError(t, s.covers(frame))
+	require.Positive(t, removed)
+	through := s.through
+	require.NoError(t, s.closeFiles())
+
+	again, err := j.openIDs()
+	require.NoError(t, err)
+	for frame := through - 3; frame <= through; frame++ {
+		var id ID
+		binary.BigEndian.PutUint64(id[:], frame)
+		_, found, err := again.lookup(&Identity{ID: id}, time.Now())
+		require.NoError(t, err)
+		require.True(t, found, "id of frame %d", frame)
+	}
+	require.NoError(t, again.closeFiles())
+}
+
+// An id that cannot be read refuses the request that asks for it, and no other.
+func TestDamagedIDRefusesItsRequestAlone(t *testing.T) {
+	inWorld(t, func(_ *testing.T, w *world) {
+		w.open()
+		for id := range uint64(w.option.fullTable) {
+			w.requireSealed(w.named(id+1, 'a'))
+		}
+		w.advance(idRetry)
+		w.journal.ids.mu.Lock()
+		require.Len(w.t, w.journal.ids.files, 1)
+		path := w.journal.ids.files[0].path
+		w.journal.ids.mu.Unlock()
+		whole, err := os.ReadFile(path)
+		require.NoError(w.t, err)
+		file, err := os.OpenFile(path, os.O_WRONLY, 0)
+		require.NoError(w.t, err)
+		_, err = file.WriteAt([]byte{0xff}, int64(len(whole)-entrySize+40)) // in the last entry
+		require.NoError(w.t, err)
+		require.NoError(w.t, file.Close())
+		last := w.named(uint64(w.option.fullTable), 'a')
+		errs := w.sealTogether(w.named(99, 'a'), w.named(100, 'a'), last, w.named(101, 'a'))
+		require.NoError(w.t, errors.Join(errs[0], errs[1], errs[3]))
+		require.ErrorIs(w.t, errs[2], errIDFile)
+		require.ErrorIs(w.t, errs[2], ErrWrite)
+		require.NoError(w.t, os.WriteFile(path, whole, 0o600))
 		w.finish()
 	})
 }

@@ -22,6 +22,9 @@ var (
 	// ErrFull says that the undelivered backlog has reached MaxBytes. Try
 	// again later.
 	ErrFull = errors.New("journal is full: the backlog of undelivered records has reached `journal::max_bytes`")
+	// ErrBusy says that too much waits to be written already: the disk is too
+	// slow or does not answer. Try again later.
+	ErrBusy = errors.New("journal cannot keep up: too much waits to be written")
 	// ErrTooLarge says that a request could never fit.
 	ErrTooLarge = errors.New("request is larger than the journal can ever take")
 	// ErrClosed says that the journal takes nothing more.
@@ -60,6 +63,10 @@ const (
 	// maxRequest is the largest request, and the largest sum of requests in a
 	// group: whatever joins, the frame holds it.
 	maxRequest = maxPayload / 2
+	// maxWaiting bounds the requests that wait for their group, in bytes, once
+	// one does: callers who give up on a disk that does not answer, and come
+	// again, leave them in memory.
+	maxWaiting = 32 << 20
 	// maxHeads is how many streams a state frame holds, whatever their names.
 	maxHeads = (maxPayload - 1<<13) / (2 + chain.MaxName + 8 + chain.HashSize)
 
@@ -156,6 +163,7 @@ type Journal struct {
 
 	mu       sync.Mutex
 	waiting  []*Request // guarded by mu
+	waits    int        // guarded by mu; bytes that wait
 	closing  bool       // guarded by mu
 	segments []segment  // guarded by mu; the last one is being written to
 	durable  uint64     // guarded by mu; number of the newest durable frame
@@ -356,7 +364,7 @@ func (r *Request) check() error {
 
 // Seal gives the records of r their coordinates and makes them durable. When
 // it returns nil they survive any crash and will be delivered. On ErrFull,
-// ErrWrite, ErrClosed and a KnownError nothing of r was kept, and it may be sent
+// ErrBusy, ErrWrite, ErrClosed and a KnownError nothing of r was kept, and it may be sent
 // again: after a KnownError without the records that it names. r
 // belongs to the journal until Seal returns, and for good on ErrUnknown, which
 // it returns when ctx ends first.
@@ -407,9 +415,13 @@ func (j *Journal) admit(r *Request) error {
 	if r.Kind == Client && j.backlog.bytes+size > j.options.MaxBytes {
 		return ErrFull
 	}
+	if r.Kind == Client && len(j.waiting) > 0 && j.waits+r.size() > maxWaiting {
+		return ErrBusy
+	}
 	j.backlog.bytes += size
 	j.backlog.records += r.backlog().records
 	j.waiting = append(j.waiting, r)
+	j.waits += r.size()
 	return nil
 }
 
@@ -475,6 +487,7 @@ func (j *Journal) take() []*Request {
 		n++
 	}
 	group := j.waiting[:n:n]
+	j.waits -= size
 	if j.waiting = j.waiting[n:]; len(j.waiting) == 0 {
 		j.waiting = nil
 	}
@@ -489,6 +502,9 @@ func (j *Journal) joins(r *Request, size int) bool {
 func (j *Journal) putBack(requests []*Request) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	for _, r := range requests {
+		j.waits += r.size()
+	}
 	j.waiting = slices.Concat(requests, j.waiting)
 }
 

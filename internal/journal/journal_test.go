@@ -644,3 +644,44 @@ func TestLiveForms(t *testing.T) {
 		w.kill()
 	})
 }
+
+// Callers who give up on a disk that does not answer leave their requests
+// behind. However often they come again, memory stays bounded.
+func TestWaitingIsBounded(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.option.SegmentBytes = 1 << 30
+		w.open()
+		release := make(chan struct{})
+		w.disk.mu.Lock()
+		w.disk.hold = release
+		w.disk.mu.Unlock()
+		held := w.client(1)
+		result := make(chan error, 1)
+		go func() { result <- w.journal.Seal(context.Background(), held) }()
+		synctest.Wait()
+		given, cancel := context.WithCancel(t.Context())
+		cancel()
+		var left []*Request
+		var err error
+		for err = ErrUnknown; errors.Is(err, ErrUnknown) && len(left) < 1000; {
+			r := w.client(1)
+			r.Payload = make([]byte, 1<<20)
+			if err = w.journal.Seal(given, r); errors.Is(err, ErrUnknown) {
+				left = append(left, r)
+			}
+		}
+		require.ErrorIs(t, err, ErrBusy)
+		require.Len(t, left, maxWaiting>>20-1)
+		close(release)
+		synctest.Wait()
+		require.NoError(t, <-result)
+		w.acknowledged(held)
+		for _, r := range left {
+			require.NoError(t, r.err)
+			w.acknowledged(r)
+		}
+		require.NoError(t, w.seal(w.client(1)))
+		require.Zero(t, w.journal.waits)
+		w.finish()
+	})
+}

@@ -262,6 +262,9 @@ func (s *segmentScan) run(b birth) error {
 		if err == nil {
 			err = s.accept(f, place{number: number, segment: b.number, offset: int64(offset)})
 		}
+		if errors.Is(err, errIDs) {
+			return err // the frame is sound
+		}
 		if err != nil {
 			return &CorruptError{File: s.path, Offset: int64(offset), Err: err}
 		}

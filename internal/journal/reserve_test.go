@@ -79,3 +79,52 @@ func TestStartOnAFullDisk(t *testing.T) {
 		w.finish()
 	})
 }
+
+// The same for a process that has more ids to file than a table holds: as many
+// as the one before it could have in memory.
+func TestStartOnAFullDiskWithManyIDs(t *testing.T) {
+	inWorld(t, func(_ *testing.T, w *world) {
+		w.option.SegmentBytes = 1 << 20
+		w.open()
+		w.disk.setWeather(func(s step) (failure, bool) { return nothing, s == stepIDs })
+		id := uint64(1)
+		for ; w.seal(w.named(id, 'a')) == nil; id++ {
+			require.Less(w.t, id, uint64(1000))
+		}
+		require.Greater(w.t, int(id), 2*w.option.fullTable)
+		w.kill()
+		w.fill()
+		w.open()
+		w.receive(1 << 30)
+		w.deliver(1 << 30)
+		require.NoError(w.t, w.journal.PersistCursor())
+		w.empty()
+		w.advance(2 * reserveRetry)
+		for known := uint64(1); known < id; known++ {
+			require.False(w.t, w.knownOf(w.named(known, 'a')).Conflict)
+		}
+		w.requireSealed(w.named(id, 'a'))
+		w.finish()
+	})
+}
+
+// A disk that takes no ids for another reason is no damage of the journal.
+func TestIDsCannotBeWrittenAtTheStart(t *testing.T) {
+	inWorld(t, func(_ *testing.T, w *world) {
+		w.open()
+		w.disk.setWeather(func(s step) (failure, bool) { return nothing, s == stepIDs })
+		for id := range uint64(w.option.fullTable) {
+			w.requireSealed(w.named(id+1, 'a'))
+		}
+		w.kill()
+		w.disk.setWeather(func(s step) (failure, bool) { return nothing, s == stepIDs })
+		err := w.tryOpen()
+		require.ErrorIs(w.t, err, errIDs)
+		var corrupt *CorruptError
+		require.NotErrorAs(w.t, err, &corrupt)
+		w.disk.setWeather(nil)
+		w.open()
+		require.False(w.t, w.knownOf(w.named(1, 'a')).Conflict)
+		w.finish()
+	})
+}

@@ -100,11 +100,12 @@ func (w *writer) sift(group []*Request) ([]*Request, error) {
 	clear(w.group)
 	now := w.journal.options.Now()
 	kept, late := group[:0:0], group[:0:0]
-	for i, request := range group {
+	for _, request := range group {
 		known, err := w.known(request, now)
 		switch {
-		case err != nil: // nothing of the group was answered yet but what is known
-			return append(append(kept, late...), group[i:]...), fmt.Errorf("%w: %w", ErrWrite, err)
+		case err != nil: // a damaged id must not refuse those who come beside it
+			w.journal.options.Observe.Failed(err)
+			w.answer(request, fmt.Errorf("%w: %w", ErrWrite, err))
 		case known != nil:
 			w.answer(request, known)
 		case w.joins(request):

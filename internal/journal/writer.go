@@ -77,8 +77,7 @@ func (w *writer) answer(request *Request, err error) {
 	if err != nil {
 		w.journal.release(request.backlog())
 	}
-	request.err = err
-	close(request.sealed)
+	request.settle(err)
 }
 
 // keptGroup is the most ids of a group whose memory the next one uses.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/internal/durable"
 )
 
 // ID is the keyed hash of a record id and its scope, Fingerprint that of a
@@ -281,10 +282,16 @@ func (s *idStore) recovered(frame uint64, group *Group) error {
 		}
 	}
 	s.current.through = frame
-	if s.freeze() {
-		return s.persist(false)
+	if !s.freeze() {
+		return nil
 	}
-	return nil
+	err := s.persist(false)
+	if durable.IsFull(err) { // the process before had these in memory as well, and delivery makes room
+		s.journal.options.Observe.Failed(err)
+		s.wakeUp()
+		return nil
+	}
+	return err
 }
 
 // committed enters what a durable group holds.
@@ -408,7 +415,7 @@ func (s *idStore) pause() bool {
 	for {
 		select {
 		case <-timer.C:
-			return true
+			return !s.isClosing() // whose token may have been taken for the frozen table's
 		case <-s.work:
 			if s.isClosing() {
 				return false

@@ -164,6 +164,61 @@ func TestIDsCannotBeWritten(t *testing.T) {
 	})
 }
 
+// A journal closes although its ids cannot be written, whoever took the token
+// that says so.
+func TestCloseWhileIDsCannotBeWritten(t *testing.T) {
+	inWorld(t, func(_ *testing.T, w *world) {
+		w.open()
+		w.disk.SetWeather(func(s faultdisk.Step) faultdisk.Fault {
+			if s == faultdisk.StepIDs {
+				return faultdisk.Fault{Failure: faultdisk.Nothing}
+			}
+			return faultdisk.Fault{}
+		})
+		for id := uint64(1); id <= uint64(w.option.fullTable); id++ {
+			w.requireSealed(w.named(id, 'a'))
+		}
+		ids := w.journal.ids
+		ids.mu.Lock()
+		ids.closing = true // as close does, while its token is the one that is taken already
+		ids.mu.Unlock()
+		w.advance(idRetry)
+		select {
+		case <-ids.done:
+		default:
+			require.Fail(w.t, "the writer of ids goes on")
+		}
+		w.disk.SetWeather(nil)
+		require.NoError(w.t, w.journal.Close())
+	})
+}
+
+// One entry that is damaged on disk refuses the requests that ask for it, and no
+// others of their group.
+func TestDamagedEntryRefusesItsRequestAlone(t *testing.T) {
+	inWorld(t, func(_ *testing.T, w *world) {
+		w.open()
+		for id := uint64(1); id <= uint64(w.option.fullTable); id++ {
+			w.requireSealed(w.named(id, 'a'))
+		}
+		files, err := listFiles(w.disk.Directory, idSuffix)
+		require.NoError(w.t, err)
+		require.Len(w.t, files, 1)
+		path := w.journal.idPath(files[0])
+		damaged, err := os.ReadFile(path)
+		require.NoError(w.t, err)
+		damaged[len(damaged)-1] ^= 1 // the checksum of the last id in their order
+		require.NoError(w.t, os.WriteFile(path, damaged, 0o600))
+		last := uint64(w.option.fullTable)
+		errs := w.sealTogether(w.named(last+1, 'a'), w.named(last+2, 'a'), w.named(last, 'a'), w.named(last+3, 'a'))
+		require.NoError(w.t, errs[1])
+		require.ErrorIs(w.t, errs[2], ErrWrite)
+		require.ErrorIs(w.t, errs[2], errIDFile)
+		require.NoError(w.t, errs[3])
+		require.NoError(w.t, w.journal.Close())
+	})
+}
+
 func TestDamagedIDFileIsNamed(t *testing.T) {
 	inWorld(t, func(_ *testing.T, w *world) {
 		w.open()

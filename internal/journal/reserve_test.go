@@ -79,3 +79,32 @@ func TestStartOnAFullDisk(t *testing.T) {
 		w.finish()
 	})
 }
+
+// So does one whose frames hold more ids than a table: they wait in memory for
+// room on the disk, as they did before.
+func TestStartOnAFullDiskWithManyIDs(t *testing.T) {
+	inWorld(t, func(_ *testing.T, w *world) {
+		noIDs := func(s faultdisk.Step) faultdisk.Fault {
+			if s == faultdisk.StepIDs {
+				return faultdisk.Fault{Failure: faultdisk.Nothing, Full: true}
+			}
+			return faultdisk.Fault{}
+		}
+		w.open()
+		w.disk.SetWeather(noIDs)
+		last := uint64(2 * w.option.fullTable)
+		for id := uint64(1); id <= last; id++ {
+			require.NoError(w.t, w.seal(w.named(id, 'a')))
+		}
+		w.kill()
+		w.fill()
+		w.open()
+		require.ErrorIs(w.t, w.seal(w.named(last+1, 'a')), ErrWrite)
+		w.empty()
+		w.advance(idRetry)
+		require.False(w.t, w.knownOf(w.named(1, 'a')).Conflict)
+		require.False(w.t, w.knownOf(w.named(last, 'a')).Conflict)
+		require.NoError(w.t, w.seal(w.named(last+1, 'a')))
+		w.finish()
+	})
+}

@@ -99,11 +99,12 @@ func (w *writer) sift(group []*Request) ([]*Request, error) {
 	clear(w.group)
 	now := w.journal.options.Now()
 	kept, late := group[:0:0], group[:0:0]
-	for i, request := range group {
+	for _, request := range group {
 		known, err := w.known(request, now)
 		switch {
-		case err != nil: // nothing of the group was answered yet but what is known
-			return append(append(kept, late...), group[i:]...), fmt.Errorf("%w: %w", ErrWrite, err)
+		case err != nil: // of this one alone: its ids may be what is damaged
+			w.journal.options.Observe.Failed(err)
+			w.answer(request, fmt.Errorf("%w: %w", ErrWrite, err))
 		case known != nil:
 			w.answer(request, known)
 		case w.joins(request):

@@ -67,18 +67,40 @@ func (p *auditProcessor) ConsumeLogs(ctx context.Context, logs plog.Logs) error 
 		err = s.seal(ctx, p.journal)
 	}
 	if err != nil {
-		return p.sealError(ctx, s.giveBack(logs, err), filled, verdicts)
+		err = s.giveBack(logs, err)
 	}
-	p.sealed(ctx, s, &tally)
+	if errors.Is(err, journal.ErrUnknown) {
+		p.countLater(s, tally)
+		return receipt.Unavailable(journal.ErrUnknown.Error(), retryFailed)
+	}
+	if err != nil {
+		return p.sealError(ctx, err, filled, verdicts)
+	}
+	p.sealed(ctx, s.sealed(), len(verdicts), &tally)
 	filled.Pending = p.pending(ctx, s.frame())
 	return filled.Fill(s.results())
 }
 
-func (p *auditProcessor) sealed(ctx context.Context, s *sealing, t *tally) {
-	if s.sealed() > 0 {
+// sealed takes note of a request of which so many records were sealed, and the
+// others came before.
+func (p *auditProcessor) sealed(ctx context.Context, sealed, records int, t *tally) {
+	if sealed > 0 {
 		p.hasSealed()
 	}
-	p.count(ctx, s.sealed(), len(s.verdicts)-s.sealed(), t)
+	p.count(ctx, sealed, records-sealed, t)
+}
+
+// countLater counts a request whose caller gave up waiting for the journal, once
+// its fate is known: it may be durable all the same, and counts as one thing.
+func (p *auditProcessor) countLater(s *sealing, t tally) {
+	sealed, records := s.sealed(), len(s.verdicts)
+	s.request.Settled(func(err error) {
+		if err != nil {
+			p.refused(context.Background(), "timeout", records)
+			return
+		}
+		p.sealed(context.Background(), sealed, records, &t)
+	})
 }
 
 // pending says whether the delivery of a frame was to be waited for, and has
@@ -132,9 +154,6 @@ func (p *auditProcessor) sealError(ctx context.Context, err error, filled *recei
 	case errors.Is(err, journal.ErrBusy):
 		p.refused(ctx, "busy", records)
 		return receipt.Unavailable(err.Error(), retryFailed)
-	case errors.Is(err, journal.ErrUnknown):
-		p.refused(ctx, "timeout", records)
-		return receipt.Unavailable(journal.ErrUnknown.Error(), retryFailed)
 	case errors.Is(err, journal.ErrClosed):
 		p.refused(ctx, "shutdown", records)
 		return receipt.Unavailable(err.Error(), retryFailed)

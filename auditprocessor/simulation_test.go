@@ -193,7 +193,6 @@ type simulation struct {
 	config     int
 	ack        string
 	begun      []string // origins of the lives whose start succeeded
-	canceled   int      // records of this life that callers gave up waiting for
 	faults     int      // since the life began
 
 	sinks     []*modelSink
@@ -445,7 +444,6 @@ func (s *simulation) cancelOne() {
 func (s *simulation) cancel(a *attempt) {
 	s.note("request %d is cancelled", a.request.number)
 	a.canceled = true
-	s.canceled += len(a.tokens)
 	a.cancel()
 }
 
@@ -526,7 +524,7 @@ func (s *simulation) open() error {
 		config: &config, settings: settings, logger: zap.NewNop(), telemetry: telemetry, stages: s.stages[s.config],
 		next: s, now: time.Now, jitter: func(d time.Duration) time.Duration { return d / 2 }, disk: s.disk, created: time.Now(),
 	}
-	s.processor, s.counters, s.canceled = p, counters, 0
+	s.processor, s.counters = p, counters
 	err = s.drive(func() error { return p.Start(context.Background(), componenttest.NewNopHost()) })
 	if err == nil {
 		s.begun = append(s.begun, p.journal.Origin())
@@ -738,15 +736,14 @@ func (s *simulation) unfinished() bool {
 	return len(s.unanswered)+len(s.running) > 0 || bytes > 0
 }
 
-// reconcile checks the counters of a life at its end. What callers gave up
-// waiting for was counted as refused, and may be stored all the same.
+// reconcile checks the counters of a life at its end.
 func (s *simulation) reconcile() {
 	_, pending := s.processor.journal.Backlog()
 	in := s.counters.sum("received") + s.counters.sum("recovered")
 	out := s.counters.sum("delivered") + s.counters.sum("duplicate") + s.counters.sum("refused") + s.counters.sum("quarantined") + pending
-	if out < in || out > in+int64(s.canceled) {
-		s.complain("received + recovered = %d, but stored + duplicates + refused + quarantined + pending = %d, with %d given up: %v, pending %d",
-			in, out, s.canceled, s.counters.all(), pending)
+	if in != out {
+		s.complain("received + recovered = %d, but stored + duplicates + refused + quarantined + pending = %d: %v, pending %d",
+			in, out, s.counters.all(), pending)
 	}
 }
 

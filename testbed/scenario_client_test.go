@@ -24,8 +24,9 @@ import (
 
 // Clients that lose patience in the middle of a request, over HTTP, OTLP/HTTP
 // and OTLP/gRPC, and send it again with the same ids, while the sink goes down
-// until the journal is full and comes back: each event is stored once, nobody
-// waits for ever, and the receiver holds nothing back for those who went away.
+// until the journal is full and comes back: each event is stored once and
+// counted once, nobody waits for ever, and the receiver holds nothing back for
+// those who went away.
 func TestScenarioClientCancel(t *testing.T) {
 	sink := newSink(t)
 	settings := testbed.Settings{Directory: t.TempDir(), Extra: append(toSink(sink), "processors::audit::journal::max_bytes: 1048576")}
@@ -48,7 +49,7 @@ func TestScenarioClientCancel(t *testing.T) {
 	require.NoError(t, sink.Up())
 	wait.Wait()
 	require.NoError(t, ctx.Err())
-	drained(t, c, time.Minute)
+	requireReconciled(t, c)
 	assert.Zero(t, metric(t, c, "otelcol_receiver_audit_in_flight_bytes"))
 	stop(t, c)
 

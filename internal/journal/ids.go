@@ -431,7 +431,7 @@ func (s *idStore) pause() bool {
 	for {
 		select {
 		case <-timer.C:
-			return true
+			return !s.isClosing() // whose token may have been taken for the frozen table's
 		case <-s.work:
 			if s.isClosing() {
 				return false

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/internal/durable"
 	"github.com/otelaudit/otelaudit/internal/journal/faultdisk"
 )
 
@@ -162,6 +163,56 @@ func TestIDsCannotBeWritten(t *testing.T) {
 		w.advance(idRetry)
 		require.NoError(w.t, w.seal(w.named(id, 'a')))
 		w.finish()
+	})
+}
+
+// A journal closes although its ids cannot be written, whoever took the token
+// that says so.
+func TestCloseWhileIDsCannotBeWritten(t *testing.T) {
+	inWorld(t, func(_ *testing.T, w *world) {
+		w.open()
+		w.disk.SetWeather(noIDs)
+		for id := uint64(1); id <= uint64(w.option.fullTable); id++ {
+			w.requireSealed(w.named(id, 'a'))
+		}
+		ids := w.journal.ids
+		ids.mu.Lock()
+		ids.closing = true // as close does, while its token is the one that is taken already
+		ids.mu.Unlock()
+		w.advance(idRetry)
+		select {
+		case <-ids.done:
+		default:
+			require.Fail(w.t, "the writer of ids goes on")
+		}
+		w.disk.SetWeather(nil)
+		require.NoError(w.t, w.journal.Close())
+	})
+}
+
+// One entry that is damaged on disk refuses the requests that ask for it, and no
+// others of their group.
+func TestDamagedEntryRefusesItsRequestAlone(t *testing.T) {
+	inWorld(t, func(_ *testing.T, w *world) {
+		w.open()
+		for id := uint64(1); id <= uint64(w.option.fullTable); id++ {
+			w.requireSealed(w.named(id, 'a'))
+		}
+		files, err := listFiles(w.disk.Directory, idSuffix)
+		require.NoError(w.t, err)
+		require.Len(w.t, files, 1)
+		path := w.journal.idPath(files[0])
+		damaged, err := os.ReadFile(path)
+		require.NoError(w.t, err)
+		damaged[len(damaged)-1] ^= 1 // the checksum of the last id in their order
+		require.NoError(w.t, os.WriteFile(path, damaged, 0o600))
+		last := uint64(w.option.fullTable)
+		errs := w.sealTogether(w.named(last+1, 'a'), w.named(last+2, 'a'), w.named(last, 'a'), w.named(last+3, 'a'))
+		require.NoError(w.t, errs[1])
+		require.ErrorIs(w.t, errs[2], ErrWrite)
+		require.ErrorIs(w.t, errs[2], errIDFile)
+		require.NoError(w.t, errs[3])
+		require.NoError(w.t, w.journal.Close())
 	})
 }
 
@@ -324,19 +375,19 @@ func TestAwaitDelivery(t *testing.T) {
 
 // removalHook calls back before each file is removed.
 type removalHook struct {
-	disk
+	durable.Disk
 	removing func()
 }
 
-func (d removalHook) remove(path string) error {
+func (d removalHook) Remove(path string) error {
 	d.removing()
-	return d.disk.remove(path)
+	return d.Disk.Remove(path)
 }
 
 // What is said to be in files is there, also if a table gets full between the
 // write of the one before it and that of the rest: a segment goes because of it.
 func TestCoveredIDsAreInFiles(t *testing.T) {
-	hook := removalHook{disk: realDisk{}, removing: func() {}}
+	hook := removalHook{Disk: durable.OS{}, removing: func() {}}
 	j := &Journal{options: Options{Directory: t.TempDir(), IDBytes: 1 << 10, Now: time.Now, fullTable: 2}, disk: &hook}
 	j.options.IDWindow = time.Hour
 	s, err := j.openIDs()
@@ -378,33 +429,4 @@ func TestCoveredIDsAreInFiles(t *testing.T) {
 		require.True(t, found, "id of frame %d", frame)
 	}
 	require.NoError(t, again.closeFiles())
-}
-
-// An id that cannot be read refuses the request that asks for it, and no other.
-func TestDamagedIDRefusesItsRequestAlone(t *testing.T) {
-	inWorld(t, func(_ *testing.T, w *world) {
-		w.open()
-		for id := range uint64(w.option.fullTable) {
-			w.requireSealed(w.named(id+1, 'a'))
-		}
-		w.advance(idRetry)
-		w.journal.ids.mu.Lock()
-		require.Len(w.t, w.journal.ids.files, 1)
-		path := w.journal.ids.files[0].path
-		w.journal.ids.mu.Unlock()
-		whole, err := os.ReadFile(path)
-		require.NoError(w.t, err)
-		file, err := os.OpenFile(path, os.O_WRONLY, 0)
-		require.NoError(w.t, err)
-		_, err = file.WriteAt([]byte{0xff}, int64(len(whole)-entrySize+40)) // in the last entry
-		require.NoError(w.t, err)
-		require.NoError(w.t, file.Close())
-		last := w.named(uint64(w.option.fullTable), 'a')
-		errs := w.sealTogether(w.named(99, 'a'), w.named(100, 'a'), last, w.named(101, 'a'))
-		require.NoError(w.t, errors.Join(errs[0], errs[1], errs[3]))
-		require.ErrorIs(w.t, errs[2], errIDFile)
-		require.ErrorIs(w.t, errs[2], ErrWrite)
-		require.NoError(w.t, os.WriteFile(path, whole, 0o600))
-		w.finish()
-	})
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/otelaudit/otelaudit/audit/chain"
@@ -332,6 +333,28 @@ type Request struct {
 
 	err    error
 	sealed chan struct{}
+	told   atomic.Pointer[func(error)] // who wants to know of err, or noted
+}
+
+// noted stands in Request.told once err is set.
+var noted = func(error) {}
+
+// Settled calls told with the fate of r, which is what Seal would have returned:
+// at once, or later from the journal's goroutine, which told must not block. It
+// is for a caller whom Seal told ErrUnknown.
+func (r *Request) Settled(told func(err error)) {
+	if !r.told.CompareAndSwap(nil, &told) {
+		told(r.err)
+	}
+}
+
+// settle is the journal's side of Settled.
+func (r *Request) settle(err error) {
+	r.err = err
+	if !r.told.CompareAndSwap(nil, &noted) {
+		(*r.told.Load())(err)
+	}
+	close(r.sealed)
 }
 
 // size is what r takes in a group frame, at most.
@@ -367,13 +390,14 @@ func (r *Request) check() error {
 // ErrBusy, ErrWrite, ErrClosed and a KnownError nothing of r was kept, and it may be sent
 // again: after a KnownError without the records that it names. r
 // belongs to the journal until Seal returns, and for good on ErrUnknown, which
-// it returns when ctx ends first.
+// it returns when ctx ends first; r.Settled then says what became of it.
 func (j *Journal) Seal(ctx context.Context, r *Request) error {
 	if err := r.check(); err != nil {
 		return err
 	}
 	r.Hashes = make([]chain.Hash, len(r.Links))
 	r.sealed = make(chan struct{})
+	r.told.Store(nil)
 	if err := j.admit(r); err != nil {
 		return err
 	}

@@ -380,8 +380,14 @@ func TestCallerThatGivesUp(t *testing.T) {
 		synctest.Wait()
 		require.ErrorIs(t, err, ErrUnknown)
 		require.ErrorIs(t, err, context.Canceled)
+		var told []error
+		r.Settled(func(err error) { told = append(told, err) })
+		require.Empty(t, told, "its fate is not known yet")
 		close(release)
 		synctest.Wait()
+		require.Equal(t, []error{nil}, told, "it is durable all the same")
+		r.Settled(func(err error) { told = append(told, err) })
+		require.Len(t, told, 2, "who asks late is told at once")
 		after, more := w.journal.Backlog()
 		require.Equal(t, records+3, more)
 		require.Equal(t, bytes+int64(len(r.Payload)), after)
@@ -652,9 +658,7 @@ func TestWaitingIsBounded(t *testing.T) {
 		w.option.SegmentBytes = 1 << 30
 		w.open()
 		release := make(chan struct{})
-		w.disk.mu.Lock()
-		w.disk.hold = release
-		w.disk.mu.Unlock()
+		w.disk.Hold(release)
 		held := w.client(1)
 		result := make(chan error, 1)
 		go func() { result <- w.journal.Seal(context.Background(), held) }()

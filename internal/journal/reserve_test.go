@@ -86,7 +86,7 @@ func TestStartOnAFullDiskWithManyIDs(t *testing.T) {
 	inWorld(t, func(_ *testing.T, w *world) {
 		w.option.SegmentBytes = 1 << 20
 		w.open()
-		w.disk.setWeather(func(s step) (failure, bool) { return nothing, s == stepIDs })
+		w.disk.SetWeather(noIDs)
 		id := uint64(1)
 		for ; w.seal(w.named(id, 'a')) == nil; id++ {
 			require.Less(w.t, id, uint64(1000))
@@ -112,19 +112,27 @@ func TestStartOnAFullDiskWithManyIDs(t *testing.T) {
 func TestIDsCannotBeWrittenAtTheStart(t *testing.T) {
 	inWorld(t, func(_ *testing.T, w *world) {
 		w.open()
-		w.disk.setWeather(func(s step) (failure, bool) { return nothing, s == stepIDs })
+		w.disk.SetWeather(noIDs)
 		for id := range uint64(w.option.fullTable) {
 			w.requireSealed(w.named(id+1, 'a'))
 		}
 		w.kill()
-		w.disk.setWeather(func(s step) (failure, bool) { return nothing, s == stepIDs })
+		w.disk.SetWeather(noIDs)
 		err := w.tryOpen()
 		require.ErrorIs(w.t, err, errIDs)
 		var corrupt *CorruptError
 		require.NotErrorAs(w.t, err, &corrupt)
-		w.disk.setWeather(nil)
+		w.disk.SetWeather(nil)
 		w.open()
 		require.False(w.t, w.knownOf(w.named(1, 'a')).Conflict)
 		w.finish()
 	})
+}
+
+// noIDs is a disk that takes no ids.
+func noIDs(s faultdisk.Step) faultdisk.Fault {
+	if s == faultdisk.StepIDs {
+		return faultdisk.Fault{Failure: faultdisk.Nothing}
+	}
+	return faultdisk.Fault{}
 }

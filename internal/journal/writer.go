@@ -77,8 +77,7 @@ func (w *writer) answer(request *Request, err error) {
 	if err != nil {
 		w.journal.release(request.backlog())
 	}
-	request.err = err
-	close(request.sealed)
+	request.settle(err)
 }
 
 // keptGroup is the most ids of a group whose memory the next one uses.
@@ -103,7 +102,7 @@ func (w *writer) sift(group []*Request) ([]*Request, error) {
 	for _, request := range group {
 		known, err := w.known(request, now)
 		switch {
-		case err != nil: // a damaged id must not refuse those who come beside it
+		case err != nil: // of this one alone: its ids may be what is damaged
 			w.journal.options.Observe.Failed(err)
 			w.answer(request, fmt.Errorf("%w: %w", ErrWrite, err))
 		case known != nil:

@@ -156,8 +156,10 @@ type Disk struct {
 	weather Weather
 	dead    bool           // nothing works any more: the process is gone
 	hold    chan struct{}  // while set, the next write of a group waits for it to be closed
-	seen    map[Step]int   // how often each step was asked for
 	fired   map[string]int // how often each step failed in each way
+
+	counting sync.Mutex   // not mu: a Weather, which is asked under that, may want to know
+	seen     map[Step]int // guarded by counting; how often each step was asked for
 }
 
 var _ durable.Disk = (*Disk)(nil)
@@ -224,7 +226,11 @@ func (d *Disk) Gone() bool {
 }
 
 // Asked says how often a step was asked for. It may be called in a Weather.
-func (d *Disk) Asked(s Step) int { return d.seen[s] }
+func (d *Disk) Asked(s Step) int {
+	d.counting.Lock()
+	defer d.counting.Unlock()
+	return d.seen[s]
+}
 
 // Name is what Fired calls a fault.
 func Name(s Step, f Failure) string { return string(s) + ": " + string(f) }
@@ -266,7 +272,9 @@ func (d *Disk) ask(s Step) (Failure, error) {
 	if d.dead {
 		return Nothing, ErrDead
 	}
+	d.counting.Lock()
 	d.seen[s]++
+	d.counting.Unlock()
 	var fault Fault
 	if d.weather != nil {
 		fault = d.weather(s)

@@ -73,7 +73,7 @@ func (s *simulation) newRequest() *simRequest {
 func (s *simulation) newRecord(tenant string) simRecord {
 	s.tokens++
 	token := fmt.Sprintf("event-%d", s.tokens)
-	if s.poisonous && s.random.IntN(12) == 0 {
+	if s.poisonous && s.random.IntN(8) == 0 {
 		token = poisonFor(s.random.IntN(len(s.sinks))) + token
 	}
 	known := s.sent[tenant]

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"go.opentelemetry.io/collector/consumer"
@@ -31,11 +32,12 @@ const (
 	moodAll     mood = "sink fails, all is stored"
 	moodPart    mood = "sink fails, a part is stored"
 	moodBad     mood = "sink refuses everything for good"
+	moodClients mood = "sink fails where there are events of clients"
 	moodHang    mood = "sink hangs until its context ends"
 	moodMixed   mood = "sink does what it likes"
 )
 
-var moods = []mood{moodGood, moodNothing, moodAll, moodPart, moodBad, moodHang, moodMixed}
+var moods = []mood{moodGood, moodNothing, moodAll, moodPart, moodBad, moodClients, moodHang, moodMixed}
 
 var (
 	errSimulated   = errors.New("simulated failure of a sink")
@@ -141,7 +143,7 @@ type modelSink struct {
 
 func newModelSink(number int, random *rand.Rand) *modelSink {
 	return &modelSink{
-		name: fmt.Sprint("sink-", number), poison: poisonFor(number), stock: random.IntN(2) == 0, mood: moodGood, random: random,
+		name: fmt.Sprint("sink-", number), poison: poisonFor(number), stock: random.IntN(2) == 0, mood: []mood{moodGood, moodMixed}[random.IntN(2)], random: random,
 		stored: map[coordinate]*given{}, points: map[coordinate]*given{}, stubs: map[coordinate]*given{},
 	}
 }
@@ -169,6 +171,9 @@ func (k *modelSink) take(ctx context.Context, all []given, ended bool) (words st
 	case moodNothing:
 		return string(how), errSimulated
 	}
+	if how == moodClients && hasClients(all) {
+		return string(how), errSimulated
+	}
 	if k.stock && k.refusesOne(all) {
 		return "refused", errSimulatedNo
 	}
@@ -181,10 +186,14 @@ func (k *modelSink) take(ctx context.Context, all []given, ended bool) (words st
 			return "conflict", err
 		}
 	}
-	if how != moodGood {
+	if how == moodAll || how == moodPart {
 		return string(how), errSimulated
 	}
 	return string(how), nil
+}
+
+func hasClients(all []given) bool {
+	return slices.ContainsFunc(all, func(g given) bool { return g.token != "" })
 }
 
 func (k *modelSink) refusesOne(all []given) bool {

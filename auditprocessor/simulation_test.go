@@ -156,7 +156,7 @@ func simEvents() []string {
 		"quarantined", "quarantined by the processor", "verified",
 		deathKill, string(faultdisk.LoseAll), string(faultdisk.LoseNone), string(faultdisk.LoseSome),
 	}
-	for _, m := range moods[:5] {
+	for _, m := range moods[:6] {
 		all = append(all, string(m))
 	}
 	for step, ways := range faultdisk.Failures {

@@ -44,12 +44,12 @@ func (id *identity) secret() ([]byte, error) {
 	return secret, nil
 }
 
-// loadIdentity reads the identity of the directory, or makes one.
+// loadIdentity reads the identity of the directory, or makes one up.
 func (j *Journal) loadIdentity() (identity, error) {
 	path := filepath.Join(j.options.Directory, identityFile)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return j.makeIdentity(path)
+		return j.makeIdentity()
 	}
 	if err != nil {
 		return identity{}, fmt.Errorf("read journal identity: %w", err)
@@ -73,7 +73,7 @@ func (j *Journal) loadIdentity() (identity, error) {
 	return id, nil
 }
 
-func (j *Journal) makeIdentity(path string) (identity, error) {
+func (j *Journal) makeIdentity() (identity, error) {
 	numbers, err := listSegments(j.options.Directory)
 	if err != nil {
 		return identity{}, err
@@ -88,12 +88,23 @@ func (j *Journal) makeIdentity(path string) (identity, error) {
 	if err := chain.CheckInstance(instance); err != nil {
 		return identity{}, fmt.Errorf("`chain::instance`: %w", err)
 	}
-	id := identity{Instance: instance, Journal: randomHex(8), Secret: randomHex(secretSize)}
+	return identity{Instance: instance, Journal: randomHex(8), Secret: randomHex(secretSize)}, nil
+}
+
+// secureIdentity makes the identity durable before the first segment is there.
+// A process that wrote it before may have failed or died before the name of the
+// file was on disk: a power cut would take it, and leave a segment that belongs
+// to nobody.
+func (j *Journal) secureIdentity(id identity) error {
+	numbers, err := listSegments(j.options.Directory)
+	if err != nil || len(numbers) > 0 {
+		return err
+	}
 	data, err := json.Marshal(id)
 	if err != nil {
-		return identity{}, fmt.Errorf("write journal identity: %w", err)
+		return fmt.Errorf("write journal identity: %w", err)
 	}
-	return id, j.disk.WriteFile(path, append(data, '\n'))
+	return j.disk.WriteFile(filepath.Join(j.options.Directory, identityFile), append(data, '\n'))
 }
 
 // hostInstance is the host name, with what an instance cannot hold replaced.

@@ -232,6 +232,9 @@ func Open(options Options) (*Journal, error) {
 
 func (j *Journal) start() error {
 	id, err := j.loadIdentity()
+	if err == nil {
+		err = j.secureIdentity(id)
+	}
 	if err != nil {
 		return err
 	}

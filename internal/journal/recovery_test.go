@@ -464,3 +464,18 @@ func TestCorruptErrorUnwraps(t *testing.T) {
 	require.ErrorIs(t, &CorruptError{File: "f", Offset: 7, Err: cause}, cause)
 	require.ErrorContains(t, &CorruptError{File: "f", Offset: 7, Err: cause}, "in f at byte 7: cause")
 }
+
+// An identity whose write failed behind its rename is found by the next start:
+// a power cut must not take it from the segments that are then made.
+func TestIdentityIsDurableBeforeSegments(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.disk.FailOnce(faultdisk.StepIdentity, faultdisk.Persisted, false)
+		require.ErrorIs(t, w.tryOpen(), faultdisk.ErrFault)
+		w.disk.FailOnce(faultdisk.StepSyncCreated, faultdisk.Nothing, true)
+		require.ErrorIs(t, w.tryOpen(), faultdisk.ErrFault)
+		w.disk = w.disk.PowerCut(t, faultdisk.LoseAll, w.random)
+		require.NotNil(t, w.disk.Live[identityFile])
+		w.open()
+		w.finish()
+	})
+}

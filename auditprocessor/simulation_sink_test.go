@@ -241,18 +241,18 @@ func (s *simulation) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
 		ended = true
 	}
 	var errs []error
-	line := ""
+	var line strings.Builder
 	for _, sink := range s.sinks {
 		words, err := sink.take(ctx, all, ended)
 		errs = append(errs, err)
-		line += "; " + words
+		line.WriteString("; " + words)
 		s.happen(words)
 	}
 	err = errors.Join(errs...)
 	if errors.Is(err, receipt.ErrConflict) {
 		s.complain("a coordinate has two contents: %v", err)
 	}
-	s.note("send %s%s", s.list(all), line)
+	s.note("send %s%s", s.list(all), line.String())
 	if err == nil {
 		s.settled(all)
 	}

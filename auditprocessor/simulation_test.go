@@ -193,7 +193,6 @@ type simulation struct {
 	config     int
 	ack        string
 	begun      []string // origins of the lives whose start succeeded
-	faults     int      // since the life began
 
 	sinks     []*modelSink
 	poisonous bool

@@ -100,7 +100,7 @@ func (j *Journal) secureIdentity(id identity) error {
 	if err != nil || len(numbers) > 0 {
 		return err
 	}
-	data, err := json.Marshal(id)
+	data, err := json.Marshal(id) //nolint:gosec // its file is the place of the secret
 	if err != nil {
 		return fmt.Errorf("write journal identity: %w", err)
 	}

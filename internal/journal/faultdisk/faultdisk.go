@@ -49,6 +49,8 @@ const (
 type Step string
 
 // The steps.
+//
+//nolint:gosec // no credentials
 const (
 	StepCreate          Step = "create segment"
 	StepWriteState      Step = "write state frame"
@@ -308,8 +310,8 @@ func (d *Disk) Create(path string) (durable.Appender, error) {
 	if e := ReplaceFile(path, nil); e != nil || err != nil {
 		return nil, errors.Join(err, e)
 	}
-	real, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o600)
-	return &file{disk: d, real: real, inode: d.Live[name]}, err
+	opened, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o600)
+	return &file{disk: d, real: opened, inode: d.Live[name]}, err
 }
 
 // SyncDir implements durable.Disk.

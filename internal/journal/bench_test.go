@@ -136,10 +136,12 @@ func BenchmarkRecover(b *testing.B) {
 	require.NoError(b, err)
 	require.NoError(b, j.Seal(context.Background(), &Request{Kind: Start, Links: []chain.Link{{Stream: "origin:"}}}))
 	for range 400 {
-		for _, r := range benchGroup() {
+		group := benchGroup()
+		for _, r := range group {
 			require.NoError(b, j.admit(prepared(r)))
 		}
 		j.wakeUp()
+		<-group[len(group)-1].sealed
 	}
 	require.NoError(b, j.Close())
 	size := directorySize(b, directory)

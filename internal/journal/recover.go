@@ -6,7 +6,6 @@ package journal
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 )
 
@@ -33,7 +32,7 @@ type recovery struct {
 	newest   []byte // the last frame of the last segment, as it stands there
 	torn     int64  // bytes behind the accepted end of the last segment
 
-	buffer []byte // the segment being read; newest is in it
+	room []byte // memory of the reader of segments
 }
 
 // place is where a frame begins.
@@ -96,26 +95,6 @@ func (j *Journal) oldestOf(births []birth, cursor uint64) (int, error) {
 		return i, nil
 	}
 	return 0, nil
-}
-
-// read reads a whole file over the last one: fresh memory for each segment of a
-// long backlog would take longer than the reading.
-func (r *recovery) read(path string) (data []byte, err error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if size := info.Size(); int64(cap(r.buffer)) < size {
-		r.buffer = make([]byte, size)
-	}
-	r.buffer = r.buffer[:info.Size()]
-	_, err = io.ReadFull(file, r.buffer)
-	return r.buffer, err
 }
 
 func (j *Journal) checkCursor(r *recovery, cursor uint64) error {
@@ -210,37 +189,92 @@ func readStateFrame(path string, number uint64) (f frame, err error) {
 
 // recoverSegment reads segment i. The newest one is replayed into the state;
 // the others are checked, up to the length that their successor names.
-func (j *Journal) recoverSegment(r *recovery, births []birth, i int, cursor uint64) error {
+func (j *Journal) recoverSegment(r *recovery, births []birth, i int, cursor uint64) (err error) {
 	b := births[i]
 	path := j.segmentPath(b.number)
-	data, err := r.read(path)
+	file, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("read segment: %w", err)
 	}
-	scan := segmentScan{recovery: r, path: path, data: data, cursor: cursor, ids: j.ids, newest: i == len(births)-1}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	info, err := file.Stat()
+	if err != nil {
+		return fmt.Errorf("read segment: %w", err)
+	}
+	scan := segmentScan{
+		recovery: r, path: path, frames: frameReader{file: file, size: info.Size(), room: r.room}, cursor: cursor,
+		ids: j.ids, newest: i == len(births)-1,
+	}
+	defer func() { r.room = scan.frames.room }()
 	if scan.newest {
 		r.state = b.state
 		return scan.run(b)
 	}
-	accepted := births[i+1].before.length
-	if uint64(len(data)) < accepted {
-		return &CorruptError{File: path, Offset: int64(len(data)), Err: fmt.Errorf("the file is cut: its successor counts %d bytes", accepted)}
+	accepted := int64(births[i+1].before.length)
+	if scan.frames.size < accepted {
+		return &CorruptError{File: path, Offset: scan.frames.size, Err: fmt.Errorf("the file is cut: its successor counts %d bytes", accepted)}
 	}
-	scan.data = data[:accepted]
+	scan.frames.size = accepted
 	if err := scan.run(b); err != nil {
 		return err
 	}
 	if last := r.lastNumber(); last+1 != births[i+1].number {
-		return &CorruptError{File: path, Offset: int64(len(scan.data)), Err: fmt.Errorf("its last frame is %d, but its successor begins with %d", last, births[i+1].number)}
+		return &CorruptError{File: path, Offset: accepted, Err: fmt.Errorf("its last frame is %d, but its successor begins with %d", last, births[i+1].number)}
 	}
 	return nil
+}
+
+// frameReader reads the frames of a file through a window: a backlog may be far
+// larger than memory.
+type frameReader struct {
+	file *os.File
+	size int64 // of what counts
+
+	start  int64  // of the window in the file
+	window []byte // in room
+	room   []byte
+}
+
+// windowSize is what is read at a time, if no frame is larger.
+const windowSize = 1 << 20
+
+// bytes returns n bytes from offset on, fewer where the file ends before.
+func (r *frameReader) bytes(offset, n int64) ([]byte, error) {
+	n = min(n, r.size-offset)
+	if at := offset - r.start; at < 0 || at+n > int64(len(r.window)) {
+		length := min(max(n, windowSize), r.size-offset)
+		if int64(cap(r.room)) < length {
+			r.room = make([]byte, length)
+		}
+		r.start, r.window = offset, r.room[:length]
+		if _, err := r.file.ReadAt(r.window, offset); err != nil {
+			return nil, fmt.Errorf("read segment: %w", err)
+		}
+	}
+	return r.window[offset-r.start:][:n], nil
+}
+
+// frame reads the frame at offset. It is valid until the next call.
+func (r *frameReader) frame(offset int64) (frame, error) {
+	b, err := r.bytes(offset, int64(headerSize))
+	if err != nil {
+		return frame{}, err
+	}
+	_, length, err := parseHeader(b)
+	if err != nil {
+		return frame{}, err
+	}
+	if b, err = r.bytes(offset, int64(headerSize+length)); err != nil {
+		return frame{}, err
+	}
+	return parseFrame(b)
 }
 
 // segmentScan walks the frames of one segment.
 type segmentScan struct {
 	recovery *recovery
 	path     string
-	data     []byte
+	frames   frameReader
 	cursor   uint64
 	ids      *idStore
 	newest   bool
@@ -250,38 +284,59 @@ func (s *segmentScan) run(b birth) error {
 	r := s.recovery
 	seg := segment{first: b.number, salt: b.salt}
 	number := b.number
-	for offset := 0; offset < len(s.data); number++ {
-		f, err := parseFrame(s.data[offset:])
+	for offset := int64(0); offset < s.frames.size; number++ {
+		f, err := s.frames.frame(offset)
 		if err == nil {
 			err = f.check(number, b.salt)
 		}
-		if err != nil && s.torn(offset, number, b.salt) {
-			r.torn = int64(len(s.data) - offset)
+		if torn, readErr := s.torn(err, offset, number, b.salt); readErr != nil {
+			return readErr
+		} else if torn {
+			r.torn = s.frames.size - offset
 			break
 		}
 		if err == nil {
-			err = s.accept(f, place{number: number, segment: b.number, offset: int64(offset)})
+			err = s.accept(f, place{number: number, segment: b.number, offset: offset})
 		}
 		if errors.Is(err, errIDs) {
 			return err // the frame is sound
 		}
 		if err != nil {
-			return &CorruptError{File: s.path, Offset: int64(offset), Err: err}
+			return &CorruptError{File: s.path, Offset: offset, Err: err}
 		}
-		r.newest = s.data[offset : offset+f.size()]
-		offset += f.size()
-		seg.last, seg.length = number, int64(offset)
+		if err := s.keep(offset, f.size()); err != nil {
+			return err
+		}
+		offset += int64(f.size())
+		seg.last, seg.length = number, offset
 	}
 	r.segments = append(r.segments, seg)
 	return nil
 }
 
-// torn says whether what is wrong at offset is the write that a crash cut. The
-// next frame is written only after this one is durable.
-func (s *segmentScan) torn(offset int, number, salt uint64) bool {
-	return s.newest && !laterFrame(s.data[offset:], func(header frame) bool {
+// keep copies the newest frame so far, where it may be the last.
+func (s *segmentScan) keep(offset int64, size int) error {
+	if !s.newest {
+		return nil
+	}
+	b, err := s.frames.bytes(offset, int64(size))
+	s.recovery.newest = append(s.recovery.newest[:0], b...)
+	return err
+}
+
+// torn says whether err, at offset, is what the write that a crash cut leaves.
+// The next frame is written only after this one is durable.
+func (s *segmentScan) torn(err error, offset int64, number, salt uint64) (bool, error) {
+	if !s.newest || !errors.Is(err, errFrame) {
+		return false, nil
+	}
+	rest, err := s.frames.bytes(offset, s.frames.size-offset)
+	if err != nil {
+		return false, err
+	}
+	return !laterFrame(rest, func(header frame) bool {
 		return header.number > number && header.salt == salt
-	})
+	}), nil
 }
 
 func (s *segmentScan) accept(f frame, at place) error {

@@ -1096,3 +1096,41 @@ func TestReplayWaits(t *testing.T) {
 		require.NoError(t, p.Shutdown(t.Context()))
 	})
 }
+
+// However many replays are asked for of a consumer that takes its time to refuse
+// them, delivery waits for one of them at a time.
+func TestReplaysDoNotHoldDeliveryUp(t *testing.T) {
+	directory := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		config := testConfig(t, directory)
+		bad := ids("a", 10)
+		sink := newStockFake(refusing(bad...))
+		p := startProcessor(t, config, sink)
+		require.NoError(t, p.ConsumeLogs(t.Context(), events(bad...)))
+		time.Sleep(10 * time.Second)
+		path := filepath.Join(directory, quarantineDirectory)
+		listed, err := quarantine.List(path)
+		require.NoError(t, err)
+		require.Len(t, listed, len(bad))
+		for _, c := range listed {
+			require.NoError(t, quarantine.Ask(path, c, quarantine.Request{Action: quarantine.Replay, At: time.Now()}))
+		}
+		const slow = 5 * time.Second
+		sink.setRule(func(ctx context.Context, names []string) error {
+			if refusing(bad...)(ctx, names) == nil {
+				return nil
+			}
+			time.Sleep(slow)
+			return errors.New("busy")
+		})
+		for _, id := range []string{"b", "c", "d"} { // each waits for what was asked after the one before
+			require.NoError(t, p.ConsumeLogs(t.Context(), event(id)))
+			time.Sleep(slow + 2*linger)
+			require.True(t, sink.has(id), id)
+		}
+		sink.setRule(take)
+		time.Sleep(2 * time.Minute)
+		require.Zero(t, quarantined(t, config))
+		require.NoError(t, p.Shutdown(t.Context()))
+	})
+}

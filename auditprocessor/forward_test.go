@@ -4,6 +4,7 @@
 package auditprocessor
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -1131,6 +1132,38 @@ func TestReplaysDoNotHoldDeliveryUp(t *testing.T) {
 		sink.setRule(take)
 		time.Sleep(2 * time.Minute)
 		require.Zero(t, quarantined(t, config))
+		require.NoError(t, p.Shutdown(t.Context()))
+	})
+}
+
+// Where the journal cannot be read forwarding stops, and says so for as long as
+// it lasts; intake goes on.
+func TestUnreadableJournal(t *testing.T) {
+	directory := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		config := testConfig(t, directory)
+		host := &statusHost{Host: componenttest.NewNopHost()}
+		sink := newStockFake(func(context.Context, []string) error { return errors.New("down") })
+		p, _ := startOn(t, config, sink, host)
+		time.Sleep(time.Second) // the start record is in hand
+		require.NoError(t, p.ConsumeLogs(t.Context(), event("a")))
+		segments, err := filepath.Glob(filepath.Join(directory, "*.segment"))
+		require.NoError(t, err)
+		require.Len(t, segments, 1)
+		content, err := os.ReadFile(segments[0])
+		require.NoError(t, err)
+		at := bytes.Index(content, []byte("user.login"))
+		require.Positive(t, at)
+		content[at] ^= 1
+		require.NoError(t, os.WriteFile(segments[0], content, 0o600))
+		sink.setRule(take)
+		time.Sleep(time.Minute)
+		require.False(t, sink.has("a"))
+		require.ErrorContains(t, host.last().Err(), "journal is damaged")
+		require.NoError(t, p.ConsumeLogs(t.Context(), event("b")))
+		require.Greater(t, p.forwarder.age(), 30*time.Second)
+		_, records := p.journal.Backlog()
+		require.EqualValues(t, 2, records)
 		require.NoError(t, p.Shutdown(t.Context()))
 	})
 }

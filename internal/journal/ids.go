@@ -21,13 +21,12 @@ import (
 	"github.com/otelaudit/otelaudit/internal/durable"
 )
 
-// ID is the keyed hash of a record id and its scope, Fingerprint that of a
-// record's content. Without the journal's secret neither says anything about
-// what it was made of.
-type (
-	ID          [16]byte
-	Fingerprint [16]byte
-)
+// ID is the keyed hash of a record id and its scope. Without the journal's
+// secret it says nothing about what it was made of.
+type ID [16]byte
+
+// Fingerprint is the keyed hash of a record's content, as ID.
+type Fingerprint [16]byte
 
 // Identity makes a record known when it comes again. The zero Identity is that
 // of a record that came without an id.
@@ -385,7 +384,7 @@ func (s *idStore) find(id ID) (Known, Fingerprint, bool, error) {
 
 // findInFiles returns the newest of what the files have of an id: one that
 // came again after the window is in two.
-func (s *idStore) findInFiles(id ID) (newest Known, print Fingerprint, found bool, err error) {
+func (s *idStore) findInFiles(id ID) (newest Known, content Fingerprint, found bool, err error) {
 	for _, m := range s.filters {
 		for columns := m.candidates(id); columns != 0; columns &= columns - 1 {
 			known, fingerprint, hit, err := m.files[bits.TrailingZeros64(columns)].find(id)
@@ -393,11 +392,11 @@ func (s *idStore) findInFiles(id ID) (newest Known, print Fingerprint, found boo
 				return Known{}, Fingerprint{}, false, err
 			}
 			if hit && (!found || known.Frame > newest.Frame) {
-				newest, print, found = known, fingerprint, true
+				newest, content, found = known, fingerprint, true
 			}
 		}
 	}
-	return newest, print, found, nil
+	return newest, content, found, nil
 }
 
 // run writes tables that are full, trying again until it can.

@@ -108,20 +108,24 @@ func report(e *quarantine.Entry, action receipt.Action, reason string) receipt.R
 	}
 }
 
-// tell has the processor seal what was refused, once the sink has the batch.
+// tell has the processor seal what was refused, once the sink has the batch. One
+// line in the log serves for all: while another exporter fails, they come again
+// with every attempt.
 func (a *admission) tell(ctx context.Context) {
-	delivery := receipt.DeliveryFrom(ctx)
-	for i := range a.reports {
-		r := &a.reports[i]
-		a.ward.logger.Warn("the sink refuses an audit record for good: it is in quarantine; see `otelaudit quarantine ls`",
-			zap.String("directory", a.ward.directory), zap.String("origin", r.Origin), zap.Uint64("index", r.Index),
-			zap.String("reason", r.Reason))
-		if delivery != nil {
-			delivery.Report(*r)
-		}
+	if len(a.reports) == 0 {
+		return
 	}
-	if delivery == nil && len(a.reports) > 0 {
+	first := &a.reports[0]
+	a.ward.logger.Warn("the sink refuses audit records for good: they are in quarantine; see `otelaudit quarantine ls`",
+		zap.Int("records", len(a.reports)), zap.String("directory", a.ward.directory),
+		zap.String("first_origin", first.Origin), zap.Uint64("first_index", first.Index), zap.String("first_reason", first.Reason))
+	delivery := receipt.DeliveryFrom(ctx)
+	if delivery == nil {
 		a.ward.missed(ctx, len(a.reports))
+		return
+	}
+	for _, r := range a.reports {
+		delivery.Report(r)
 	}
 }
 

@@ -147,8 +147,23 @@ func TestRefusedGoesToQuarantine(t *testing.T) {
 	assertCount(t, f, 2, metadatatest.AssertEqualExporterAuditStoredRecords)
 	assertCount(t, f, 1, metadatatest.AssertEqualExporterAuditQuarantinedRecords)
 	assert.Empty(t, f.host.statuses())
-	assert.Equal(t, 1, f.logs.FilterMessageSnippet("refuses an audit record for good").Len())
+	assert.Equal(t, 1, f.logs.FilterMessageSnippet("refuses audit records for good").Len())
 	f.assertNoContentInLogs(t)
+}
+
+// However many records of a batch are refused, each is reported and the log has
+// one line.
+func TestManyRefusedAreOneLine(t *testing.T) {
+	f := start(t, t.TempDir())
+	var s sealer
+	logs := s.poisoned(t)
+	both := plog.NewLogs()
+	logs.CopyTo(both)
+	s.poisoned(t).ResourceLogs().At(0).CopyTo(both.ResourceLogs().AppendEmpty())
+	assert.Len(t, f.deliver(t, both), 2)
+	lines := f.logs.FilterMessageSnippet("refuses audit records for good").All()
+	require.Len(t, lines, 1)
+	assert.EqualValues(t, 2, lines[0].ContextMap()["records"])
 }
 
 // A crash before the report was sealed, another exporter that failed: the

@@ -140,6 +140,7 @@ func (f *forwarder) run(ctx context.Context) {
 			f.logger.Info("a record was refused for good after the stop record was sealed; the next start delivers it again and says so in the log")
 			return
 		case err != nil: // nothing may be skipped
+			f.oldest.CompareAndSwap(0, time.Now().UnixNano()) // the age that operators watch goes on growing
 			f.report(err)
 			f.logger.Error("the journal cannot be read; forwarding has stopped, intake goes on until the journal is full", zap.Error(err))
 			return

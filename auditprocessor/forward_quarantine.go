@@ -28,10 +28,10 @@ const (
 	nextConsumer = "next consumer"
 
 	// requestInterval is the least time between two looks at what operators ask
-	// for.
+	// for, and how long one of them takes, but for its last request: delivery
+	// waits meanwhile.
 	requestInterval = time.Second
-	// maxRequests is how many of them are done at one look: delivery waits
-	// meanwhile.
+	// maxRequests is how many of them are done at one look.
 	maxRequests = 100
 )
 
@@ -87,13 +87,13 @@ func (p *piece) canonical() ([]byte, error) {
 
 // answerRequests does what operators ask for records in quarantine. It is
 // called when the next consumer has just taken something, so an idle log does it
-// with the next heartbeat. What cannot be done now is tried again then; delivery
-// never waits for it.
+// with the next heartbeat. What cannot be done now is tried again then.
 func (f *forwarder) answerRequests(ctx context.Context) {
 	if time.Since(f.asked) < requestInterval {
 		return
 	}
-	f.asked = time.Now()
+	begun := time.Now()
+	defer func() { f.asked = time.Now() }()
 	asked, err := quarantine.Requests(f.quarantine, maxRequests)
 	if err != nil {
 		f.requestFailed(ctx, err)
@@ -102,7 +102,7 @@ func (f *forwarder) answerRequests(ctx context.Context) {
 		if err := f.answer(ctx, c); err != nil {
 			f.requestFailed(ctx, fmt.Errorf("%s: %w", c, err))
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || time.Since(begun) >= requestInterval {
 			return
 		}
 	}

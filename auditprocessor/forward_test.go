@@ -4,6 +4,7 @@
 package auditprocessor
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -1093,6 +1094,76 @@ func TestReplayWaits(t *testing.T) {
 		time.Sleep(2 * time.Minute) // an idle log does it with the next heartbeat
 		require.Equal(t, []string{"b", "a"}, sink.clients())
 		require.Zero(t, quarantined(t, config))
+		require.NoError(t, p.Shutdown(t.Context()))
+	})
+}
+
+// However many replays are asked for of a consumer that takes its time to refuse
+// them, delivery waits for one of them at a time.
+func TestReplaysDoNotHoldDeliveryUp(t *testing.T) {
+	directory := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		config := testConfig(t, directory)
+		bad := ids("a", 10)
+		sink := newStockFake(refusing(bad...))
+		p := startProcessor(t, config, sink)
+		require.NoError(t, p.ConsumeLogs(t.Context(), events(bad...)))
+		time.Sleep(10 * time.Second)
+		path := filepath.Join(directory, quarantineDirectory)
+		listed, err := quarantine.List(path)
+		require.NoError(t, err)
+		require.Len(t, listed, len(bad))
+		for _, c := range listed {
+			require.NoError(t, quarantine.Ask(path, c, quarantine.Request{Action: quarantine.Replay, At: time.Now()}))
+		}
+		const slow = 5 * time.Second
+		sink.setRule(func(ctx context.Context, names []string) error {
+			if refusing(bad...)(ctx, names) == nil {
+				return nil
+			}
+			time.Sleep(slow)
+			return errors.New("busy")
+		})
+		for _, id := range []string{"b", "c", "d"} { // each waits for what was asked after the one before
+			require.NoError(t, p.ConsumeLogs(t.Context(), event(id)))
+			time.Sleep(slow + 2*linger)
+			require.True(t, sink.has(id), id)
+		}
+		sink.setRule(take)
+		time.Sleep(2 * time.Minute)
+		require.Zero(t, quarantined(t, config))
+		require.NoError(t, p.Shutdown(t.Context()))
+	})
+}
+
+// Where the journal cannot be read forwarding stops, and says so for as long as
+// it lasts; intake goes on.
+func TestUnreadableJournal(t *testing.T) {
+	directory := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		config := testConfig(t, directory)
+		host := &statusHost{Host: componenttest.NewNopHost()}
+		sink := newStockFake(func(context.Context, []string) error { return errors.New("down") })
+		p, _ := startOn(t, config, sink, host)
+		time.Sleep(time.Second) // the start record is in hand
+		require.NoError(t, p.ConsumeLogs(t.Context(), event("a")))
+		segments, err := filepath.Glob(filepath.Join(directory, "*.segment"))
+		require.NoError(t, err)
+		require.Len(t, segments, 1)
+		content, err := os.ReadFile(segments[0])
+		require.NoError(t, err)
+		at := bytes.Index(content, []byte("user.login"))
+		require.Positive(t, at)
+		content[at] ^= 1
+		require.NoError(t, os.WriteFile(segments[0], content, 0o600))
+		sink.setRule(take)
+		time.Sleep(time.Minute)
+		require.False(t, sink.has("a"))
+		require.ErrorContains(t, host.last().Err(), "journal is damaged")
+		require.NoError(t, p.ConsumeLogs(t.Context(), event("b")))
+		require.Greater(t, p.forwarder.age(), 30*time.Second)
+		_, records := p.journal.Backlog()
+		require.EqualValues(t, 2, records)
 		require.NoError(t, p.Shutdown(t.Context()))
 	})
 }

@@ -182,7 +182,7 @@ type account struct {
 // stored it since; which sink's store this is, nobody says.
 func (v *Verifier) accountOf(h *history, c coordinate) account {
 	refused, replayed, dropped := map[string]bool{}, map[string]bool{}, map[string]bool{}
-	for _, w := range v.explained[c] {
+	for w := range v.explained[c] {
 		if !v.isSigned(h, &w) {
 			continue
 		}

@@ -6,7 +6,6 @@ package verify
 import (
 	"bytes"
 	"crypto/sha256"
-	"slices"
 
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/canonical"
@@ -34,10 +33,10 @@ type Verifier struct {
 	cursor cursor
 	bads   []*bad
 
-	stubs       map[coordinate]place     // not yet explained or superseded
-	explained   map[coordinate][]witness // named by audit.quarantine records
-	flagged     map[string]bool          // origins with a checkpoint of bad signature or an unsound line
-	forged      map[string]bool          // origins with a checkpoint of bad signature
+	stubs       map[coordinate]place                // not yet explained or superseded
+	explained   map[coordinate]map[witness]struct{} // named by audit.quarantine records
+	flagged     map[string]bool                     // origins with a checkpoint of bad signature or an unsound line
+	forged      map[string]bool                     // origins with a checkpoint of bad signature
 	checkpoints uint64
 	found       findings
 }
@@ -67,7 +66,7 @@ func New(options Options) (*Verifier, error) {
 		maxRegions: maxRegions,
 		firstUse:   map[string][]byte{},
 		stubs:      map[coordinate]place{},
-		explained:  map[coordinate][]witness{},
+		explained:  map[coordinate]map[witness]struct{}{},
 		flagged:    map[string]bool{},
 		forged:     map[string]bool{},
 		found:      findings{damaged: map[string]bool{}, newest: map[Kind]int{}},
@@ -203,7 +202,8 @@ func (v *Verifier) reordered(o *origin, index uint64, at place) {
 
 // quarantined notes that a record says what was done with the record at c.
 func (v *Verifier) quarantined(c coordinate, by witness) {
-	if !slices.Contains(v.explained[c], by) {
-		v.explained[c] = append(v.explained[c], by)
+	if v.explained[c] == nil {
+		v.explained[c] = map[witness]struct{}{}
 	}
+	v.explained[c][by] = struct{}{}
 }

@@ -201,43 +201,25 @@ func (e *examination) malformed(p *part, keys []string, want string) {
 		"write "+want+"; `otelcol-audit validate` names what the collector refuses")
 }
 
-// boolean is a component's setting. It is not ok, and a finding says so, where
-// only the collector knows the value.
+// boolean is a component's setting, see setting.
 func (e *examination) boolean(p *part, fallback bool, keys ...string) (value, ok bool) {
-	n := p.node.at(keys...)
-	switch {
-	case n.unset():
-		return fallback, true
-	case n.unknown():
-		e.unresolved(n, p.path(keys...))
-		return fallback, false
-	}
-	value, ok = n.boolean()
-	if !ok {
-		e.malformed(p, keys, "true or false")
-	}
-	return value, ok
+	return setting(e, p, fallback, (*node).boolean, "true or false", keys)
 }
 
-// duration is a component's setting, as boolean.
+// duration is a component's setting, see setting.
 func (e *examination) duration(p *part, fallback time.Duration, keys ...string) (value time.Duration, ok bool) {
-	n := p.node.at(keys...)
-	switch {
-	case n.unset():
-		return fallback, true
-	case n.unknown():
-		e.unresolved(n, p.path(keys...))
-		return fallback, false
-	}
-	value, ok = n.duration()
-	if !ok {
-		e.malformed(p, keys, "a time such as 5s")
-	}
-	return value, ok
+	return setting(e, p, fallback, (*node).duration, "a time such as 5s", keys)
 }
 
-// string is a component's setting, as boolean.
+// string is a component's setting, see setting.
 func (e *examination) string(p *part, fallback string, keys ...string) (value string, ok bool) {
+	return setting(e, p, fallback, (*node).string, "a text", keys)
+}
+
+// setting reads what a component has at a key, fallback where it has nothing. It
+// is not ok, and a finding says so, where only the collector knows the value or
+// it is not what is wanted.
+func setting[T any](e *examination, p *part, fallback T, read func(*node) (T, bool), want string, keys []string) (value T, ok bool) {
 	n := p.node.at(keys...)
 	switch {
 	case n.unset():
@@ -245,11 +227,12 @@ func (e *examination) string(p *part, fallback string, keys ...string) (value st
 	case n.unknown():
 		e.unresolved(n, p.path(keys...))
 		return fallback, false
-	case n.kind != scalar:
-		e.malformed(p, keys, "a text")
+	}
+	if value, ok = read(n); !ok {
+		e.malformed(p, keys, want)
 		return fallback, false
 	}
-	return n.text, true
+	return value, true
 }
 
 // has says that an optional section of a component is there and not switched

@@ -253,6 +253,9 @@ func (n *node) boolean() (value, ok bool) {
 	return strings.EqualFold(n.text, "true"), true
 }
 
+// string is a scalar, of whatever type.
+func (n *node) string() (string, bool) { return n.text, n.kind == scalar }
+
 // duration is a value such as 5s; a bare number is nanoseconds, as it is to
 // the collector.
 func (n *node) duration() (time.Duration, bool) {

@@ -171,7 +171,8 @@ func LockDirectory(directory string) (*Lock, error) {
 	return &Lock{file: f}, nil
 }
 
-// IsLocked says whether somebody holds directory, without taking it.
+// IsLocked says whether somebody holds directory. It shares the lock for the
+// moment that it looks: who wants to take it just then is told that it is held.
 func IsLocked(directory string) (locked bool, err error) {
 	f, err := os.Open(filepath.Join(directory, "lock"))
 	if errors.Is(err, os.ErrNotExist) {

@@ -9,6 +9,7 @@
 //	id                        instance and journal id, made once
 //	lock                      held by the one process that uses the journal
 //	cursor                    number of the newest delivered frame
+//	reserve                   room on the disk that is given up when there is none left
 //	<20-digit number>.segment frames, named by the number of the first
 //	<20-digit number>.ids     ids of the records in frames from that number on
 //

@@ -190,7 +190,8 @@ func (f *idFile) parseHead(head []byte) error {
 		f.names = append(f.names, c.name())
 	}
 	f.filter = c.bytes()
-	if c.failed || len(c.rest) > 0 || len(f.filter) == 0 || len(f.filter)%filterBlock != 0 || f.first == 0 || f.through < f.first-1 {
+	filtered := len(f.filter) > 0 && len(f.filter)%filterBlock == 0 && len(f.filter) <= filterBlock*filterBlocks(fullTable)
+	if c.failed || len(c.rest) > 0 || !filtered || f.first == 0 || f.through < f.first-1 {
 		return errors.New("the head does not parse")
 	}
 	f.entries = int64(len(head))

@@ -248,6 +248,23 @@ func TestDamagedIDFileIsNamed(t *testing.T) {
 	})
 }
 
+// In memory a filter takes up to 64 times what it takes in its file: one that is
+// larger than any that is written is refused first.
+func TestFilterIsBounded(t *testing.T) {
+	most := filterBlocks(fullTable)
+	for blocks, sound := range map[int]bool{1: true, most: true, most + 1: false} {
+		path := filepath.Join(t.TempDir(), "ids")
+		require.NoError(t, os.WriteFile(path, newIDTable(1).encode(blocks), 0o600))
+		file, err := openIDFile(path, 1)
+		if sound {
+			require.NoError(t, err)
+			require.NoError(t, file.close())
+			continue
+		}
+		require.ErrorIs(t, err, errIDFile)
+	}
+}
+
 // Ids of frames that the segments do not have belong to another journal: who is
 // told that an event is stored must find it.
 func TestIDsAheadOfTheSegments(t *testing.T) {

@@ -585,6 +585,7 @@ func (s *simulation) reopen() {
 		s.note("open: %v", s.short(err))
 		switch {
 		case err == nil && !s.disk.Gone():
+			s.away, s.cutOff = append(s.away, s.cutOff...), nil // a segment says durably what counts of those before
 			return
 		case err == nil: // it died as it had just begun
 			s.end()
@@ -653,7 +654,6 @@ func (s *simulation) nextDisk() {
 	case 0:
 		s.happen(deathKill)
 		s.disk = s.disk.Survivors()
-		s.away = append(s.away, s.cutOff...)
 	case 1:
 		s.cutPower(faultdisk.LoseAll)
 	case 2:
@@ -661,7 +661,6 @@ func (s *simulation) nextDisk() {
 	default:
 		s.cutPower(faultdisk.LoseSome)
 	}
-	s.cutOff = nil
 	s.generation++
 	s.mu.Lock()
 	s.dying = false
@@ -671,6 +670,7 @@ func (s *simulation) nextDisk() {
 func (s *simulation) cutPower(how faultdisk.Loss) {
 	s.note("power cut: %s", how)
 	s.happen(string(how))
+	s.cutOff = nil
 	s.disk = s.disk.PowerCut(s.t, how, s.random)
 }
 

@@ -39,7 +39,8 @@ type Config struct {
 	// AckTimeout is how long `ack: delivered` waits for that. Then the request
 	// is answered as durable, its delivery pending (202 at the audit
 	// receiver). Keep it below the receiver's `request_timeout` and what your
-	// clients wait. Default 10s.
+	// clients wait; with `drain_timeout` it must leave room for the collector's
+	// own end within 30 s. Default 10s.
 	AckTimeout time.Duration `mapstructure:"ack_timeout"`
 	// DrainTimeout is how long a shutdown goes on delivering. What is left
 	// then stays in the journal. It must leave room for the collector's own
@@ -126,6 +127,11 @@ func (c *Config) Validate() error {
 	}
 	if c.DrainTimeout <= 0 || c.DrainTimeout > maxDrainTimeout {
 		errs = append(errs, fmt.Errorf("`drain_timeout` must be above 0 and at most %v, found %v", maxDrainTimeout, c.DrainTimeout))
+	}
+	if sum := c.AckTimeout + c.DrainTimeout; c.Ack == ackDelivered && sum > maxDrainTimeout {
+		// The receivers end first, and with them the requests that wait for a
+		// delivery; only then is there a drain.
+		errs = append(errs, fmt.Errorf("`ack_timeout` and `drain_timeout` must be at most %v together with `ack: %s`, found %v: a shutdown waits for both", maxDrainTimeout, ackDelivered, sum))
 	}
 	if c.StuckAfter <= 0 {
 		errs = append(errs, fmt.Errorf("`stuck_after` must be above 0, found %v", c.StuckAfter))

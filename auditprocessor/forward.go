@@ -47,7 +47,7 @@ type forwarder struct {
 	failing bool
 	stopAt  uint64                  // size of the tree with the stop record of this life, once that is delivered
 	witness *piece                  // what the next consumer is asked to take beside a record that it refuses
-	asked   time.Time               // when requests of operators were last looked for
+	lookAt  time.Time               // when requests of operators are next looked for
 	gone    map[coordinate]struct{} // quarantined records since the last that was delivered
 	frame   outcome                 // of the records of the frame that is under way
 

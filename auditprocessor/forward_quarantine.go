@@ -33,6 +33,12 @@ const (
 	requestInterval = time.Second
 	// maxRequests is how many of them are done at one look.
 	maxRequests = 100
+	// replayTimeout is how long the next consumer may take for one of them:
+	// an exporter that tries again by itself would hold up delivery for minutes.
+	replayTimeout = 10 * time.Second
+	// restShare is how many times as long as a look took delivery has to itself
+	// after it.
+	restShare = 10
 )
 
 // putAway settles a record that the next consumer refuses for good: first it
@@ -89,11 +95,11 @@ func (p *piece) canonical() ([]byte, error) {
 // called when the next consumer has just taken something, so an idle log does it
 // with the next heartbeat. What cannot be done now is tried again then.
 func (f *forwarder) answerRequests(ctx context.Context) {
-	if time.Since(f.asked) < requestInterval {
+	began := time.Now()
+	if began.Before(f.lookAt) {
 		return
 	}
-	begun := time.Now()
-	defer func() { f.asked = time.Now() }()
+	defer func() { f.lookAt = time.Now().Add(max(requestInterval, restShare*time.Since(began))) }()
 	asked, err := quarantine.Requests(f.quarantine, maxRequests)
 	if err != nil {
 		f.requestFailed(ctx, err)
@@ -102,7 +108,7 @@ func (f *forwarder) answerRequests(ctx context.Context) {
 		if err := f.answer(ctx, c); err != nil {
 			f.requestFailed(ctx, fmt.Errorf("%s: %w", c, err))
 		}
-		if ctx.Err() != nil || time.Since(begun) >= requestInterval {
+		if ctx.Err() != nil || time.Since(began) >= requestInterval {
 			return
 		}
 	}
@@ -167,10 +173,14 @@ func (f *forwarder) replay(ctx context.Context, entry *quarantine.Entry, reason 
 	}
 	record := logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0)
 	putLink(record.Attributes(), &entry.Link, entry.Hash)
-	refusal, err := f.send(ctx, logs)
+	within, cancel := context.WithTimeout(ctx, replayTimeout)
+	defer cancel()
+	refusal, err := f.sendWithin(ctx, within, logs)
 	switch {
 	case err != nil:
 		return err
+	case refusal != nil && within.Err() != nil:
+		return f.failRequest(entry.Coordinate(), quarantine.Replay, "the next consumer did not take it in time: ask again once it takes records quickly")
 	case refusal != nil && permanent(refusal):
 		return f.failRequest(entry.Coordinate(), quarantine.Replay, refusalReason(refusal))
 	case refusal != nil:

@@ -103,8 +103,14 @@ func (f *forwarder) offer(ctx context.Context, pieces []piece) (refusal, err err
 }
 
 func (f *forwarder) send(ctx context.Context, logs plog.Logs) (refusal, err error) {
+	return f.sendWithin(ctx, ctx, logs)
+}
+
+// sendWithin is send with a context of its own, derived from ctx, for the call
+// of the next consumer.
+func (f *forwarder) sendWithin(ctx, within context.Context, logs plog.Logs) (refusal, err error) {
 	var delivery receipt.Delivery // what a failed call reported comes again
-	if refusal := f.next.ConsumeLogs(receipt.WithDelivery(ctx, &delivery), logs); refusal != nil {
+	if refusal := f.next.ConsumeLogs(receipt.WithDelivery(within, &delivery), logs); refusal != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}

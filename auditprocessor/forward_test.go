@@ -1167,3 +1167,37 @@ func TestUnreadableJournal(t *testing.T) {
 		require.NoError(t, p.Shutdown(t.Context()))
 	})
 }
+
+// A replay that the consumer neither takes nor refuses does not stand in the
+// way of delivery: it is given up, with a note for who asked.
+func TestHangingReplayLetsDeliveryPass(t *testing.T) {
+	directory := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		config := testConfig(t, directory)
+		sink := newStockFake(refusing("a"))
+		p, _ := startOn(t, config, sink, componenttest.NewNopHost())
+		require.NoError(t, p.ConsumeLogs(t.Context(), event("a")))
+		time.Sleep(10 * time.Second)
+		path := filepath.Join(directory, quarantineDirectory)
+		listed, err := quarantine.List(path)
+		require.NoError(t, err)
+		require.Len(t, listed, 1)
+		require.NoError(t, quarantine.Ask(path, listed[0], quarantine.Request{Action: quarantine.Replay, At: time.Now()}))
+		sink.setRule(func(ctx context.Context, names []string) error {
+			if slices.Contains(names, "a") {
+				return hang(ctx, names)
+			}
+			return nil
+		})
+		require.NoError(t, p.ConsumeLogs(t.Context(), event("b")))
+		time.Sleep(time.Second)
+		require.NoError(t, p.ConsumeLogs(t.Context(), event("c")))
+		time.Sleep(2 * replayTimeout)
+		require.True(t, sink.has("c"))
+		failure, err := quarantine.ReadFailure(path, listed[0])
+		require.NoError(t, err)
+		require.Contains(t, failure.Reason, "in time")
+		require.Equal(t, 1, quarantined(t, config))
+		require.NoError(t, p.Shutdown(t.Context()))
+	})
+}

@@ -515,6 +515,7 @@ func TestConfigValidate(t *testing.T) {
 		"max_bytes": {func(c *Config) { c.Journal.MaxBytes = 1 }, "`journal::max_bytes`"},
 		"ack":       {func(c *Config) { c.Ack = "never" }, "`ack`"},
 		"drain":     {func(c *Config) { c.DrainTimeout = time.Hour }, "`drain_timeout`"},
+		"waits":     {func(c *Config) { c.Ack, c.AckTimeout = ackDelivered, time.Minute }, "`ack_timeout` and `drain_timeout`"},
 		"instance":  {func(c *Config) { c.Chain.Instance = "a/b" }, "`chain::instance`"},
 		"streams":   {func(c *Config) { c.Chain.MaxStreams = 0 }, "`chain::max_streams`"},
 		"heartbeat": {func(c *Config) { c.Chain.Heartbeat = 0 }, "`chain::heartbeat`"},

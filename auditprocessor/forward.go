@@ -83,18 +83,15 @@ func (f *forwarder) start() {
 // collector still ends within 30 s.
 const releaseTimeout = 3 * time.Second
 
-// drain waits until the stop record and its checkpoint are delivered, at most
-// for the given time, and ends the forwarder. It returns false where the
-// forwarder goes on: the next consumer holds a send although its context has
-// ended.
-func (f *forwarder) drain(timeout time.Duration, stopSealed bool) bool {
+// drain waits until the stop record and its checkpoint are delivered, or until
+// ctx ends, and ends the forwarder. It returns false where the forwarder goes
+// on: the next consumer holds a send although its context has ended.
+func (f *forwarder) drain(ctx context.Context, stopSealed bool) bool {
 	if stopSealed {
 		close(f.draining)
-		timer := time.NewTimer(timeout)
-		defer timer.Stop()
 		select {
 		case <-f.caughtUp:
-		case <-timer.C:
+		case <-ctx.Done():
 		case <-f.done:
 		}
 	}
@@ -108,21 +105,6 @@ func (f *forwarder) drain(timeout time.Duration, stopSealed bool) bool {
 		f.watch.end() // nobody listens any more
 		return false
 	}
-}
-
-// errHeld says why the journal could not be closed.
-var errHeld = errors.New("the next consumer still holds records although its context has ended: the journal directory stays locked until it lets go of them or this process ends; what is in the journal is delivered by the next start")
-
-// closeLater closes the journal once the forwarder has ended: until then it is
-// the forwarder's.
-func (p *auditProcessor) closeLater() error {
-	go func() {
-		<-p.forwarder.done
-		if err := p.journal.Close(); err != nil {
-			p.logger.Error("the journal was closed late, with an error; nothing is lost", zap.Error(err))
-		}
-	}()
-	return errHeld
 }
 
 func (f *forwarder) run(ctx context.Context) {

@@ -36,6 +36,7 @@ import (
 	"github.com/otelaudit/otelaudit/audit/chain"
 	"github.com/otelaudit/otelaudit/auditprocessor/internal/metadata"
 	"github.com/otelaudit/otelaudit/internal/journal"
+	"github.com/otelaudit/otelaudit/internal/journal/faultdisk"
 	"github.com/otelaudit/otelaudit/internal/quarantine"
 	"github.com/otelaudit/otelaudit/internal/receipt"
 )
@@ -310,7 +311,7 @@ func TestOwnRecordsAreNeverPutAway(t *testing.T) {
 			config := testConfig(t, t.TempDir())
 			sink := newStockFake(refusing(bad))
 			p, _ := startOn(t, config, sink, componenttest.NewNopHost())
-			require.NoError(t, p.sealControl(heartbeatRecord()))
+			require.NoError(t, p.sealControl(t.Context(), heartbeatRecord()))
 			require.NoError(t, p.ConsumeLogs(t.Context(), event("after")))
 			refused := func() (n int) {
 				sink.mu.Lock()
@@ -457,7 +458,7 @@ func TestReportAfterTheStopRecord(t *testing.T) {
 	sink := &reportingFake{bad: "a-1", silent: true}
 	p, _ := startOn(t, config, sink, componenttest.NewNopHost())
 	require.NoError(t, p.ConsumeLogs(t.Context(), events(ids("a", 3)...)))
-	require.NoError(t, p.sealControl(stopRecord()))
+	require.NoError(t, p.sealControl(t.Context(), stopRecord()))
 	sink.do(func() { sink.silent = false })
 	begun := time.Now()
 	require.ErrorIs(t, p.Shutdown(t.Context()), journal.ErrClosed, "the stop record was there before")
@@ -516,7 +517,7 @@ func quarantineByHand(t *testing.T, config *Config, steps int) {
 	p.journal, err = journal.Open(p.journalOptions(key))
 	require.NoError(t, err)
 	p.instance = "test"
-	require.NoError(t, p.sealControl(startRecord(p.journal.Previous(), "", chain.Hash{}, key.Public().(ed25519.PublicKey))))
+	require.NoError(t, p.sealControl(t.Context(), startRecord(p.journal.Previous(), "", chain.Hash{}, key.Public().(ed25519.PublicKey))))
 	f := newForwarder(p, componenttest.NewNopHost())
 	pieces, err := f.gather(t.Context())
 	require.NoError(t, err)
@@ -865,6 +866,28 @@ func TestShutdownBesideADeafConsumer(t *testing.T) {
 	p := startProcessor(t, testConfig(t, directory), sink)
 	soon(t, func() bool { return sink.has("kept") })
 	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+// A disk that hangs in its sync holds up neither the heartbeat's end nor the
+// shutdown.
+func TestShutdownBesideADeafDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		config := testConfig(t, t.TempDir())
+		config.DrainTimeout = maxDrainTimeout
+		disk := faultdisk.New(config.Journal.Directory)
+		p, err := newProcessor(processortest.NewNopSettings(metadata.Type), config, newStockFake(take))
+		require.NoError(t, err)
+		p.disk = disk
+		require.NoError(t, p.Start(t.Context(), componenttest.NewNopHost()))
+		release := make(chan struct{})
+		disk.Hold(release)
+		time.Sleep(2 * config.Chain.Heartbeat) // the heartbeat hangs
+		begun := time.Now()
+		require.ErrorIs(t, p.Shutdown(t.Context()), errHeld)
+		require.Less(t, time.Since(begun), 30*time.Second)
+		close(release)
+		synctest.Wait()
+	})
 }
 
 func TestBound(t *testing.T) {

@@ -133,7 +133,7 @@ func (p *auditProcessor) begin(j *journal.Journal, key ed25519.PrivateKey, host 
 	}
 	p.journal = j
 	p.stages.identifier = j.Identifier()
-	if err := p.sealControl(startRecord(j.Previous(), p.settings.BuildInfo.Version, digest, public)); err != nil {
+	if err := p.sealControl(context.Background(), startRecord(j.Previous(), p.settings.BuildInfo.Version, digest, public)); err != nil {
 		return err
 	}
 	p.forwarder = newForwarder(p, host)
@@ -160,12 +160,12 @@ func (p *auditProcessor) logRecovery(j *journal.Journal) {
 	p.telemetry.ProcessorAuditRecoveredRecords.Add(context.Background(), records)
 }
 
-func (p *auditProcessor) sealControl(record controlRecord) error {
+func (p *auditProcessor) sealControl(ctx context.Context, record controlRecord) error {
 	request, err := record.request(p.instance, p.now())
 	if err != nil {
 		return err
 	}
-	if err := p.journal.Seal(context.Background(), request); err != nil {
+	if err := p.journal.Seal(ctx, request); err != nil {
 		return fmt.Errorf("seal %s: %w", record.event, err)
 	}
 	p.hasSealed()
@@ -194,15 +194,15 @@ func (p *auditProcessor) heartbeat(ctx context.Context) {
 		if p.silence() < p.config.Chain.Heartbeat {
 			continue
 		}
-		if err := p.sealControl(heartbeatRecord()); err != nil {
+		if err := p.sealControl(ctx, heartbeatRecord()); err != nil && ctx.Err() == nil {
 			p.logger.Warn("no heartbeat could be sealed; trying again", zap.Error(err))
 		}
 	}
 }
 
-// Shutdown seals the stop record, delivers what it can within `drain_timeout`
-// and closes the journal. The receivers have stopped before. Safe without Start
-// and when called again.
+// Shutdown seals the stop record, delivers what it can, both within
+// `drain_timeout`, and closes the journal. The receivers have stopped before.
+// Safe without Start and when called again.
 func (p *auditProcessor) Shutdown(context.Context) error {
 	defer p.telemetry.Shutdown()
 	if p.stop == nil {
@@ -211,13 +211,44 @@ func (p *auditProcessor) Shutdown(context.Context) error {
 	p.stop()
 	p.stop = nil
 	p.running.Wait()
-	err := p.sealControl(stopRecord())
-	ended := p.forwarder.drain(p.config.DrainTimeout, err == nil)
+	ctx, cancel := context.WithTimeout(context.Background(), p.config.DrainTimeout)
+	defer cancel()
+	err := p.sealControl(ctx, stopRecord())
+	ended := p.forwarder.drain(ctx, err == nil)
 	p.logLeft()
+	return errors.Join(err, p.closeJournal(ended))
+}
+
+// closeTimeout is how long the disk may take to let the journal go.
+const closeTimeout = time.Second
+
+// errHeld says why the journal could not be closed.
+var errHeld = errors.New("the next consumer still holds records although its context has ended, or the disk of the journal does not answer: the journal directory stays locked until they let go or this process ends; what is in the journal is delivered by the next start")
+
+// closeJournal closes the journal, which is the forwarder's until that has
+// ended. What takes too long happens later, or never: nobody waits for a
+// consumer or a disk that does not answer.
+func (p *auditProcessor) closeJournal(ended bool) error {
+	closed := make(chan error, 1)
+	go func() {
+		<-p.forwarder.done
+		closed <- p.journal.Close()
+	}()
+	patience := closeTimeout
 	if !ended {
-		return errors.Join(err, p.closeLater())
+		patience = 0
 	}
-	return errors.Join(err, p.journal.Close())
+	select {
+	case err := <-closed:
+		return err
+	case <-time.After(patience):
+	}
+	go func() {
+		if err := <-closed; err != nil {
+			p.logger.Error("the journal was closed late, with an error; nothing is lost", zap.Error(err))
+		}
+	}()
+	return errHeld
 }
 
 func (p *auditProcessor) logLeft() {

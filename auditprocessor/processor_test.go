@@ -413,7 +413,7 @@ func TestConflictLasts(t *testing.T) {
 	require.Equal(t, codes.Unavailable, status.Code(p.ConsumeLogs(t.Context(), event("x"))))
 	require.Equal(t, 1, host.conflicts())
 	attempts <- struct{}{} // taken
-	require.NoError(t, p.sealControl(heartbeatRecord()))
+	require.NoError(t, p.sealControl(t.Context(), heartbeatRecord()))
 	attempts <- struct{}{}
 	close(attempts)
 	require.NoError(t, p.ConsumeLogs(t.Context(), event("x")))

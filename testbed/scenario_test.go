@@ -109,8 +109,9 @@ func drained(t *testing.T, c *testbed.Collector, within time.Duration) {
 	}, "everything is delivered")
 }
 
-// measured tells what a scenario that has held has measured: name, value,
-// name, value …
+// measured tells what a scenario has measured: name, value, name, value …
+// It is called last: a scenario that lost, doubled or found anything has ended
+// before, and has no line.
 func measured(t *testing.T, pairs ...any) {
 	t.Helper()
 	if t.Failed() {
@@ -130,7 +131,7 @@ func measured(t *testing.T, pairs ...any) {
 	info, err := f.Stat()
 	require.NoError(t, err)
 	if info.Size() == 0 {
-		line = "| test | measured |\n|---|---|\n" + line
+		line = "Each of these lost nothing, stored nothing twice, and had no finding.\n\n| test | measured |\n|---|---|\n" + line
 	}
 	_, err = f.WriteString(line)
 	require.NoError(t, err)

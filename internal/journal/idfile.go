@@ -14,6 +14,7 @@ import (
 	"os"
 	"slices"
 	"sort"
+	"unique"
 
 	"github.com/otelaudit/otelaudit/audit/chain"
 )
@@ -40,9 +41,9 @@ type idFile struct {
 	first, through uint64 // frames
 	newest         int64  // when its newest record was sealed
 	count          int
-	names          []string
-	filter         idFilter // until it is in the matrix
-	entries        int64    // where they begin
+	names          []unique.Handle[string] // files share most of them
+	filter         idFilter                // until it is in the matrix
+	entries        int64                   // where they begin
 	size           int64
 }
 
@@ -186,8 +187,10 @@ func (f *idFile) parseHead(head []byte) error {
 	c := cutter{rest: body[len(idMagic)+4:]}
 	f.first, f.through, f.newest = c.uint64(), c.uint64(), int64(c.uint64())
 	f.count = int(c.uint32())
-	for range c.count(2) {
-		f.names = append(f.names, c.name())
+	names := c.count(2)
+	f.names = make([]unique.Handle[string], names)
+	for i := range names {
+		f.names[i] = unique.Make(c.name())
 	}
 	f.filter = c.bytes()
 	filtered := len(f.filter) > 0 && len(f.filter)%filterBlock == 0 && len(f.filter) <= filterBlock*filterBlocks(fullTable)
@@ -222,7 +225,7 @@ func (f *idFile) find(id ID) (Known, Fingerprint, bool, error) {
 	if !sound {
 		return Known{}, Fingerprint{}, false, f.damaged(fmt.Errorf("entry %d", at))
 	}
-	return e.known(f.names), e.identity.Fingerprint, true, nil
+	return e.known(f.names[e.origin].Value(), f.names[e.stream].Value()), e.identity.Fingerprint, true, nil
 }
 
 func (f *idFile) unread(err error) error {
@@ -241,7 +244,7 @@ func (f *idFile) load() (*idTable, error) {
 	t := newIDTable(f.first)
 	t.through = f.through
 	for _, name := range f.names {
-		t.names.of(name)
+		t.names.of(name.Value())
 	}
 	for i := range f.count {
 		e, sound := parseEntry(b[i*entrySize:(i+1)*entrySize], len(f.names))

@@ -166,13 +166,13 @@ func (t *idTable) find(id ID) (Known, Fingerprint, bool) {
 		return Known{}, Fingerprint{}, false
 	}
 	e := &t.entries[at]
-	return e.known(t.names.list), e.identity.Fingerprint, true
+	return e.known(t.names.list[e.origin], t.names.list[e.stream]), e.identity.Fingerprint, true
 }
 
-func (e *idEntry) known(names []string) Known {
+func (e *idEntry) known(origin, stream string) Known {
 	return Known{
 		Link: chain.Link{
-			Origin: names[e.origin], Index: e.index, Stream: names[e.stream], Seq: e.seq, SealedAt: e.sealedAt,
+			Origin: origin, Index: e.index, Stream: stream, Seq: e.seq, SealedAt: e.sealedAt,
 		},
 		Hash: e.hash, Integrity: e.identity.Integrity, Frame: e.frame,
 	}

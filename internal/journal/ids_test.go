@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -447,4 +448,36 @@ func TestCoveredIDsAreInFiles(t *testing.T) {
 		require.True(t, found, "id of frame %d", frame)
 	}
 	require.NoError(t, again.closeFiles())
+}
+
+// Many files about the same streams cost little more than one.
+func TestIDFilesShareNames(t *testing.T) {
+	const streams, files = 20_000, 20
+	table := newIDTable(1)
+	for i := range streams {
+		var id ID
+		binary.BigEndian.PutUint64(id[:], uint64(i+1))
+		table.add(&Identity{ID: id}, 1, &chain.Link{Origin: "o", Stream: fmt.Sprintf("tenant:%0100d", i)}, chain.Hash{})
+	}
+	table.through = 1
+	path := filepath.Join(t.TempDir(), "ids")
+	require.NoError(t, os.WriteFile(path, table.encode(1), 0o600))
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	var open []*idFile
+	for range files {
+		file, err := openIDFile(path, 1)
+		require.NoError(t, err)
+		file.filter = nil // a matrix has it
+		open = append(open, file)
+	}
+	require.Less(t, heap()-before, uint64(2*streams*100+files*streams*16))
+	for _, file := range open {
+		require.NoError(t, file.close())
+	}
 }

@@ -67,5 +67,5 @@ segments:     %d, frames to %d, delivered to %d
 undelivered:  %d records of clients, %d bytes
 torn:         %d bytes of a write that nobody was told of
 ids in files: %d, through frame %d
-`, r.Instance, r.Journal, state, r.Origin, r.Size, r.Segments, r.LastFrame, r.Cursor, r.Records, r.Bytes, r.Torn, r.IDs, r.RememberTo)
+`, r.Instance, r.Journal, state, r.Origin, r.Size, r.Segments, r.LastFrame, r.Cursor, r.Records, r.Bytes, r.Torn, r.IDs, r.IDsThrough)
 }

@@ -29,7 +29,7 @@ type CheckReport struct {
 	Records    int64  `json:"undelivered_records"` // of clients
 	Bytes      int64  `json:"undelivered_bytes"`
 	Torn       int64  `json:"torn_bytes"` // of a write that nobody was told of; a start leaves them behind
-	RememberTo uint64 `json:"ids_through"`
+	IDsThrough uint64 `json:"ids_through"`
 	IDs        int    `json:"ids_in_files"`
 }
 
@@ -92,9 +92,9 @@ func (j *Journal) checkIDs(report *CheckReport) (err error) {
 			return err
 		}
 		report.IDs += file.count
-		report.RememberTo = max(report.RememberTo, file.through)
+		report.IDsThrough = max(report.IDsThrough, file.through)
 	}
-	j.ids.through = report.RememberTo
+	j.ids.through = report.IDsThrough
 	j.ids.current.through = math.MaxUint64 // what the frames have is not entered
 	return nil
 }

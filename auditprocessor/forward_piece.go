@@ -264,20 +264,20 @@ func (p *piece) decode() (plog.Logs, error) {
 		return plog.Logs{}, errLinks
 	}
 	if p.records() < len(p.request.Links) {
-		keep(logs, p.from, p.to)
+		keepRecords(logs, func(n int) bool { return n >= p.from && n < p.to })
 	}
 	return logs, nil
 }
 
-// keep removes all but the records from the one position up to before the
-// other, and what is empty then.
-func keep(logs plog.Logs, from, to int) {
-	n := -1
+// keepRecords takes out all records but those whose position is wanted, and what
+// is empty then.
+func keepRecords(logs plog.Logs, wanted func(position int) bool) {
+	position := -1
 	logs.ResourceLogs().RemoveIf(func(resource plog.ResourceLogs) bool {
 		resource.ScopeLogs().RemoveIf(func(scope plog.ScopeLogs) bool {
 			scope.LogRecords().RemoveIf(func(plog.LogRecord) bool {
-				n++
-				return n < from || n >= to
+				position++
+				return !wanted(position)
 			})
 			return scope.LogRecords().Len() == 0
 		})

@@ -80,7 +80,7 @@ func (p *piece) canonical() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	keep(logs, 0, p.records()) // nothing empty before it
+	keepRecords(logs, func(int) bool { return true }) // nothing empty before it
 	resource := logs.ResourceLogs().At(0)
 	scope := resource.ScopeLogs().At(0)
 	var encoder canonical.Encoder

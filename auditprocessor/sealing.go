@@ -102,17 +102,7 @@ func (s *sealing) keep(wanted func(i int) bool) {
 	if len(places) == s.logs.LogRecordCount() {
 		return
 	}
-	k := 0
-	s.logs.ResourceLogs().RemoveIf(func(resource plog.ResourceLogs) bool {
-		resource.ScopeLogs().RemoveIf(func(scope plog.ScopeLogs) bool {
-			scope.LogRecords().RemoveIf(func(plog.LogRecord) bool {
-				k++
-				return !wanted(s.at(k - 1))
-			})
-			return scope.LogRecords().Len() == 0
-		})
-		return resource.ScopeLogs().Len() == 0
-	})
+	keepRecords(s.logs, func(k int) bool { return wanted(s.at(k)) })
 	s.places = append([]int{}, places...) // not nil, even if empty
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -60,6 +61,10 @@ func TestErrorsLeaveTheRecordsWithTheCaller(t *testing.T) {
 				require.Equal(t, 2, logs.LogRecordCount())
 			}
 			sink.setDown(nil)
+			if name == "full" {
+				require.Eventually(t, func() bool { return p.ConsumeLogs(context.Background(), logs) == nil }, 10*time.Second, time.Millisecond)
+				defer func() { require.Equal(t, 1, sink.count("user.login")["id-1"]) }()
+			}
 			require.NoError(t, p.Shutdown(t.Context()))
 		})
 	}

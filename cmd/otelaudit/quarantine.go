@@ -138,6 +138,12 @@ func (c *care) ask(stdout io.Writer) error {
 	if c.json {
 		return errors.Join(unread, printJSON(stdout, map[string]any{"action": c.action, "asked": asked}))
 	}
+	if len(asked) == 0 {
+		if unread == nil {
+			_, unread = io.WriteString(stdout, "nothing is in quarantine\n")
+		}
+		return unread
+	}
 	text := fmt.Sprintf("%s of %d record(s) is asked for; the running collector does it with its next delivery,"+
 		" at the latest after one `chain.heartbeat` (60 s by default); `otelaudit quarantine ls` then shows what is left\n", c.action, len(asked))
 	_, err := io.WriteString(stdout, text)
@@ -253,7 +259,11 @@ func printPatients(w io.Writer, patients []patient) error {
 			fmt.Fprintf(&b, "  refused at %s by %q, %d bytes, stream %q\n  %q\n", p.At, p.Sink, p.Bytes, p.Stream, p.Reason)
 		}
 		if p.Request != nil {
-			fmt.Fprintf(&b, "  %s asked at %s: %q\n", p.Request.Action, p.Request.At, p.Request.Reason)
+			fmt.Fprintf(&b, "  %s asked at %s", p.Request.Action, p.Request.At)
+			if p.Request.Reason != "" {
+				fmt.Fprintf(&b, ": %q", p.Request.Reason)
+			}
+			b.WriteByte('\n')
 		}
 		if p.Failure != nil {
 			fmt.Fprintf(&b, "  %s failed at %s: %q\n", p.Failure.Action, p.Failure.At, p.Failure.Reason)

@@ -83,6 +83,7 @@ func TestQuarantineRequests(t *testing.T) {
 	assert.Equal(t, exitSound, out.code, out.stderr)
 	assert.Contains(t, out.stdout, "replay of 1 record(s) is asked for")
 	assert.Contains(t, out.stdout, "`chain.heartbeat`", "it says when")
+	assert.Contains(t, otelaudit("quarantine", "ls", directory).stdout, "Z\n"+at(1), "no reason was given, none is shown")
 	out = otelaudit("quarantine", "drop", directory, at(1), at(2), "--reason", "ticket 7")
 	assert.Equal(t, exitSound, out.code, out.stderr)
 	assert.Equal(t, []string{"replay 0 ", "drop 1 ticket 7", "drop 2 ticket 7"}, requested(t, directory))
@@ -96,6 +97,12 @@ func TestQuarantineRequests(t *testing.T) {
 	assert.Equal(t, exitRead, out.code)
 	assert.Contains(t, out.stderr, at(7)+" is not in quarantine")
 	assert.Equal(t, "drop 1 ticket 7", requested(t, directory)[1], "one that fails does not keep the others")
+
+	out = otelaudit("quarantine", "replay", directory, at(7))
+	assert.Equal(t, exitRead, out.code)
+	assert.Empty(t, out.stdout, "nothing is asked for")
+	out = otelaudit("quarantine", "replay", "--all", kept(t, 0))
+	assert.Equal(t, output{exitSound, "nothing is in quarantine\n", ""}, out)
 }
 
 func TestQuarantineJSON(t *testing.T) {

@@ -31,7 +31,7 @@ func runDoctor(args []string, stdout, stderr io.Writer) int {
 	}
 	report, err := examine(paths)
 	if err == nil {
-		err = printDiagnosis(stdout, &report, asJSON)
+		err = printDiagnosis(stdout, &report, paths, asJSON)
 	}
 	switch {
 	case err != nil:
@@ -73,7 +73,9 @@ func examine(paths []string) (doctor.Report, error) {
 	return doctor.Examine(files)
 }
 
-func printDiagnosis(w io.Writer, r *doctor.Report, asJSON bool) error {
+// printDiagnosis prints the report, and which files it is about: several are
+// one configuration, and whoever meant alternatives must see that.
+func printDiagnosis(w io.Writer, r *doctor.Report, paths []string, asJSON bool) error {
 	if asJSON {
 		return printJSON(w, r)
 	}
@@ -81,6 +83,9 @@ func printDiagnosis(w io.Writer, r *doctor.Report, asJSON bool) error {
 	for _, f := range r.Findings {
 		fmt.Fprintf(&b, "%s %s at %s\n  %s:%d\n  %s\n  cure: %s\n\n",
 			f.Severity, f.Code, printable(f.Path), printable(f.File), f.Line, printable(f.Reason), printable(f.Cure))
+	}
+	if len(paths) > 1 {
+		fmt.Fprintf(&b, "one configuration of %d files, later ones over earlier ones: %s\n", len(paths), printable(strings.Join(paths, ", ")))
 	}
 	fmt.Fprintf(&b, "audit pipelines: %s\n", printable(orNone(r.Pipelines)))
 	fmt.Fprintf(&b, "errors: %d, warnings: %d\n", r.Errors, r.Warnings)

@@ -38,6 +38,12 @@ func TestDoctorWarningsAlone(t *testing.T) {
 	assert.Contains(t, out.stdout, "errors: 0, warnings: 2\n")
 }
 
+func TestDoctorSaysThatFilesAreMerged(t *testing.T) {
+	assert.NotContains(t, otelaudit("doctor", quickstart).stdout, "one configuration of")
+	out := otelaudit("doctor", unsafe, quickstart)
+	assert.Contains(t, out.stdout, "one configuration of 2 files, later ones over earlier ones: "+unsafe+", "+quickstart+"\n")
+}
+
 func TestDoctorJSON(t *testing.T) {
 	out := otelaudit("doctor", unsafe, "--json")
 	assert.Equal(t, exitBroken, out.code)

@@ -313,7 +313,7 @@ func (v *Verifier) log(h *history) Log {
 		l.Records += o.records
 		l.Lives = append(l.Lives, Life{
 			Origin: o.full, First: decimal(o.headGap), Size: decimal(o.end), Verified: decimal(o.verified),
-			Records: o.records, Closed: o.closed,
+			Proven: decimal(o.proven), Records: o.records, Closed: o.closed,
 		})
 		if v.found.about(o.full, Kind.Integrity) {
 			l.Integrity = IntegrityBroken

@@ -36,6 +36,9 @@ func TestCrashBetweenLives(t *testing.T) {
 	assert.Empty(t, report.Findings, describe(report))
 	assert.Equal(t, 0, report.ExitCode())
 	assert.Len(t, report.Logs[0].Lives, 4)
+	dead := report.Logs[0].Lives[0]
+	assert.Equal(t, "11", dead.Verified)
+	assert.Equal(t, dead.Size, dead.Proven, "the next life has signed the end of the one before")
 }
 
 func TestTailOfDeadLife(t *testing.T) {

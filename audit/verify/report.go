@@ -109,6 +109,7 @@ type Life struct {
 	First    string `json:"first"`    // lowest index in the store
 	Size     string `json:"size"`     // one more than the highest
 	Verified string `json:"verified"` // size of the newest trusted checkpoint that fits, 0 if none
+	Proven   string `json:"-"`        // every index below is covered by a signature, be it that of the next life
 	Records  uint64 `json:"records"`
 	Closed   bool   `json:"closed"` // ends with a verified audit.origin.stop
 }

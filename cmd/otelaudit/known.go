@@ -153,7 +153,7 @@ func (k *known) learn(l *verify.Learned) error {
 		for _, pin := range pins {
 			f.Keys = append(f.Keys, keyFile{Key: base64.StdEncoding.EncodeToString(pin.Key), Ended: pin.Ended})
 		}
-		if err := k.write("instance-"+instance, f); err != nil {
+		if err := k.write(instanceName(instance), f); err != nil {
 			return err
 		}
 	}
@@ -162,17 +162,22 @@ func (k *known) learn(l *verify.Learned) error {
 		for _, life := range k.floors[log].Merge(floor).Lives {
 			f.Lives = append(f.Lives, lifeFile{Origin: life.Origin, First: life.First, Size: life.Size, Root: life.Root.String()})
 		}
-		if err := k.write("log-"+strings.ReplaceAll(log, "/", "-"), f); err != nil {
+		if err := k.write(logName(log), f); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func instanceName(instance string) string { return "instance-" + instance }
+func logName(log string) string           { return "log-" + strings.ReplaceAll(log, "/", "-") }
+
+func (k *known) path(name string) string { return filepath.Join(k.directory, name+".json") }
+
 func (k *known) write(name string, content any) error {
 	text, err := json.MarshalIndent(content, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", name, err)
 	}
-	return durable.WriteFile(filepath.Join(k.directory, name+".json"), append(text, '\n'))
+	return durable.WriteFile(k.path(name), append(text, '\n'))
 }

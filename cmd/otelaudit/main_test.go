@@ -168,7 +168,7 @@ func TestEmptyDirectory(t *testing.T) {
 	fresh(t)
 	out := otelaudit("verify", t.TempDir())
 	assert.Equal(t, exitUnproven, out.code)
-	assert.Contains(t, out.stdout, "no stored records")
+	assert.Equal(t, "no stored records: nothing is proven\n", out.stdout)
 }
 
 // Trust on first use: the key is remembered, and another one later is refused.
@@ -200,6 +200,7 @@ func TestFirstUse(t *testing.T) {
 	out = otelaudit("verify", files("sound"))
 	assert.Equal(t, exitBroken, out.code)
 	assert.Contains(t, out.stdout, "bad-signature")
+	assert.Contains(t, out.stderr, filepath.Join(known, "instance-host-1.json"), "the user has not named that key")
 	after, err := os.ReadFile(filepath.Join(known, "instance-host-1.json"))
 	require.NoError(t, err)
 	assert.Equal(t, swapped, after, "a pin is never replaced")
@@ -223,6 +224,8 @@ func TestFloor(t *testing.T) {
 	out := otelaudit("verify", "--key", pub("sound"), directory)
 	assert.Equal(t, exitBroken, out.code)
 	assert.Contains(t, out.stdout, "rolled-back")
+	assert.Contains(t, out.stderr, "if records were deleted on purpose, delete that file")
+	assert.Contains(t, out.stderr, log)
 	after, err := os.ReadFile(log)
 	require.NoError(t, err)
 	assert.Equal(t, remembered, after, "nothing is learned from a broken store")

@@ -15,10 +15,11 @@ import (
 // range and trust, then what was found.
 func printText(w io.Writer, r *verify.Report) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "integrity:    %s (%d records, %d checkpoints; trust: %s)\n", r.Integrity, r.Records, r.Checkpoints, r.Trust)
-	fmt.Fprintf(&b, "completeness: %s\n", r.Completeness)
-	if len(r.Logs) == 0 {
-		b.WriteString("no stored records\n")
+	if len(r.Logs) == 0 && len(r.Findings) == 0 { // "sound" would be true, and misread
+		b.WriteString("no stored records: nothing is proven\n")
+	} else {
+		fmt.Fprintf(&b, "integrity:    %s (%d records, %d checkpoints; trust: %s)\n", r.Integrity, r.Records, r.Checkpoints, r.Trust)
+		fmt.Fprintf(&b, "completeness: %s\n", r.Completeness)
 	}
 	for i := range r.Logs {
 		printLog(&b, &r.Logs[i])
@@ -39,7 +40,7 @@ func printLog(b *strings.Builder, l *verify.Log) {
 	fmt.Fprintf(b, "\nlog %q: integrity %s, completeness %s, trust: %s\n", l.Name, l.Integrity, l.Completeness, l.Trust)
 	for i, life := range l.Lives {
 		fmt.Fprintf(b, "  %s: indexes %s to below %s, %d stored, signed below %s", life.Origin[len(l.Name)+1:],
-			life.First, life.Size, life.Records, life.Verified)
+			life.First, life.Size, life.Records, life.Proven)
 		if last := i == len(l.Lives)-1; last && life.Closed {
 			fmt.Fprintf(b, ", closed at %s", l.ClosedAt)
 		}

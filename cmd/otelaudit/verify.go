@@ -119,12 +119,36 @@ func (r *request) verify(stdout, stderr io.Writer) (int, error) {
 	if err := r.print(stdout, &report); err != nil {
 		return exitRead, errors.Join(unread, err)
 	}
+	if text := r.remembered(&report, known, &options); text != "" && !r.json {
+		complain(stderr, errors.New(text))
+	}
 	if unread == nil && whole && code != exitBroken {
 		if err := known.learn(&report.Learned); err != nil {
 			complain(stderr, fmt.Errorf("the next run will not know what this one saw: %w", err))
 		}
 	}
 	return code, unread
+}
+
+// remembered says where a finding may come from that rests on what earlier runs
+// saw: the user has not named it, and may have begun a new log on purpose.
+func (r *request) remembered(report *verify.Report, known *known, options *verify.Options) string {
+	for _, f := range report.Findings {
+		name, err := chain.ParseOrigin(f.Origin)
+		if err != nil {
+			continue
+		}
+		_, floor := options.Floors[name.Log()]
+		switch {
+		case f.Kind == verify.BadSignature && len(r.keys) == 0 && len(known.pins[name.Instance]) > 0:
+			return fmt.Sprintf("without --key, only the key that an earlier run saw for instance %q is trusted, remembered in %s;"+
+				" if the instance has a new key, name it with --key", name.Instance, known.path(instanceName(name.Instance)))
+		case (f.Kind == verify.Missing || f.Kind == verify.RolledBack) && floor:
+			return fmt.Sprintf("what earlier runs saw of log %q is remembered in %s; if records were deleted on purpose, delete that file",
+				name.Log(), known.path(logName(name.Log())))
+		}
+	}
+	return ""
 }
 
 // exitCode is that of the report. What a file that cannot be read would have

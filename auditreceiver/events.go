@@ -70,6 +70,9 @@ func (r *auditReceiver) take(req *http.Request, text, tenant string, taken *shar
 	case len(b.faults) > 0:
 		r.obsreport.EndLogsOp(ctx, format, b.events, errFaulty)
 		return b.refused()
+	case b.events == 0 && !isLines(req.Header.Get("Content-Type")) && strings.TrimSpace(text) == "":
+		r.obsreport.EndLogsOp(ctx, format, 0, errEmpty)
+		return answer{status: http.StatusBadRequest, problem: errEmpty.Error()}
 	case b.events == 0:
 		r.obsreport.EndLogsOp(ctx, format, 0, nil)
 		return answer{status: http.StatusOK}
@@ -86,6 +89,10 @@ func (r *auditReceiver) take(req *http.Request, text, tenant string, taken *shar
 	}
 	return a
 }
+
+// errEmpty: no JSON is empty, and a client that could not read its event sends
+// just that. Lines of JSON may be none.
+var errEmpty = errors.New("the body is empty: send an event, or [] for none")
 
 // errFaulty stands for a refused request in traces: the texts are the
 // client's.

@@ -190,6 +190,8 @@ func TestBodiesAndContentTypes(t *testing.T) {
 		{contentJSON, `[]`, 200, 0, ""},
 		{contentJSON, `{"events":[]}`, 200, 0, ""},
 		{"application/x-ndjson", "", 200, 0, ""},
+		{contentJSON, "", 400, 0, "the body is empty"},
+		{"application/x-www-form-urlencoded", " \n", 400, 0, "the body is empty"},
 		{"text/plain", `{}`, 415, 0, "content type"},
 		{"", `{}`, 415, 0, "content type"},
 		{contentJSON + "; charset=latin1", `{}`, 415, 0, "UTF-8"},

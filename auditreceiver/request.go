@@ -64,6 +64,13 @@ func isContentType(header string) bool {
 	return false
 }
 
+// isLines says whether a body of this type, one of those above, is a JSON value
+// a line.
+func isLines(header string) bool {
+	kind, _, err := mime.ParseMediaType(header)
+	return err == nil && kind == "application/x-ndjson"
+}
+
 // readBody reads the whole body into memory that taken has admitted.
 func readBody(req *http.Request, maxBody int64, taken *share) (string, error) {
 	body := bodyWriter{taken: taken}

@@ -27,7 +27,7 @@ var (
 	// slow or does not answer. Try again later.
 	ErrBusy = errors.New("journal cannot keep up: too much waits to be written")
 	// ErrTooLarge says that a request could never fit.
-	ErrTooLarge = errors.New("request is larger than the journal can ever take")
+	ErrTooLarge = errors.New("request is larger than the journal can ever take: send its records in parts")
 	// ErrClosed says that the journal takes nothing more.
 	ErrClosed = errors.New("journal is closed")
 	// ErrUnknown says that the caller gave up waiting: the request may become

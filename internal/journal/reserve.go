@@ -35,7 +35,8 @@ type reserve struct {
 
 	mu    sync.Mutex
 	held  bool      // guarded by mu
-	tried time.Time // guarded by mu; when setting it aside failed last
+	busy  bool      // guarded by mu; somebody sets it aside or gives it up
+	tried time.Time // guarded by mu; when it was last set aside, or could not be
 }
 
 // errReserve says that the disk has no room for clients' records.
@@ -55,33 +56,49 @@ func (r *reserve) find() {
 
 // ensure sets the reserve aside, trying at most once in a while.
 func (r *reserve) ensure() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.held {
+	if held, mine := r.begin(false); held {
 		return nil
-	}
-	if !r.tried.IsZero() && time.Since(r.tried) < reserveRetry {
+	} else if !mine {
 		return errReserve
 	}
 	options := &r.journal.options
 	err := r.journal.disk.Allocate(filepath.Join(options.Directory, reserveFile), options.reserveBytes())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.busy, r.held, r.tried = false, err == nil, time.Now()
 	if err != nil {
-		r.tried = time.Now()
 		return fmt.Errorf("%w: %w", errReserve, err)
 	}
-	r.held, r.tried = true, time.Time{}
 	return nil
 }
 
 // release gives the reserve up. It is false if there is none.
 func (r *reserve) release() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.held {
+	if _, mine := r.begin(true); !mine {
 		return false
 	}
-	r.held = false
-	return r.journal.removeFile(filepath.Join(r.journal.options.Directory, reserveFile)) == nil
+	err := r.journal.removeFile(filepath.Join(r.journal.options.Directory, reserveFile))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.busy = false
+	return err == nil
+}
+
+// begin says whether the reserve is held, and whether it is the caller's to
+// release it or, where it is not held, to set it aside: of two at a time one
+// does, and nobody waits for the other's disk.
+func (r *reserve) begin(release bool) (held, mine bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	mine = !r.busy && r.held == release
+	if !release && time.Since(r.tried) < reserveRetry {
+		mine = false
+	}
+	held = r.held
+	if mine {
+		r.busy, r.held = true, false
+	}
+	return held, mine
 }
 
 // use runs write and, where the disk has no room for it, once more without the

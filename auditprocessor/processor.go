@@ -200,9 +200,9 @@ func (p *auditProcessor) heartbeat(ctx context.Context) {
 	}
 }
 
-// Shutdown seals the stop record, delivers what it can, both within
-// `drain_timeout`, and closes the journal. The receivers have stopped before.
-// Safe without Start and when called again.
+// Shutdown seals the stop record, delivers what it can within `drain_timeout`,
+// both within the longest one that there is, and closes the journal. The
+// receivers have stopped before. Safe without Start and when called again.
 func (p *auditProcessor) Shutdown(context.Context) error {
 	defer p.telemetry.Shutdown()
 	if p.stop == nil {
@@ -211,9 +211,11 @@ func (p *auditProcessor) Shutdown(context.Context) error {
 	p.stop()
 	p.stop = nil
 	p.running.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), p.config.DrainTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), maxDrainTimeout)
 	defer cancel()
 	err := p.sealControl(ctx, stopRecord())
+	ctx, cancel = context.WithTimeout(ctx, p.config.DrainTimeout)
+	defer cancel()
 	ended := p.forwarder.drain(ctx, err == nil)
 	p.logLeft()
 	return errors.Join(err, p.closeJournal(ended))

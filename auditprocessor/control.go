@@ -4,6 +4,7 @@
 package auditprocessor
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
@@ -55,6 +56,18 @@ func heartbeatRecord() controlRecord {
 
 func stopRecord() controlRecord {
 	return controlRecord{kind: journal.Stop, event: audit.EventOriginStop, verb: "STOP"}
+}
+
+// seal makes the record durable.
+func (c controlRecord) seal(ctx context.Context, j *journal.Journal, instance string, now time.Time) (*journal.Request, error) {
+	request, err := c.request(instance, now)
+	if err != nil {
+		return nil, err
+	}
+	if err := j.Seal(ctx, request); err != nil {
+		return nil, fmt.Errorf("seal %s: %w", c.event, err)
+	}
+	return request, nil
 }
 
 // request turns the record into what the journal seals.

@@ -6,7 +6,6 @@ package auditprocessor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"unicode/utf8"
 
@@ -65,7 +64,7 @@ func (f *forwarder) sealReports(ctx context.Context, reports []receipt.Report) e
 }
 
 func (f *forwarder) sealReport(ctx context.Context, r *receipt.Report) error {
-	if _, err := f.sealControl(ctx, quarantineRecord(r)); err != nil {
+	if _, err := quarantineRecord(r).seal(ctx, f.journal, f.instance, f.now()); err != nil {
 		return err
 	}
 	// Committed: the log says what became of the record.
@@ -82,17 +81,6 @@ func (f *forwarder) tellSealed(ctx context.Context, r *receipt.Report) {
 		f.logger.Error("an exporter could not close its report; it comes again",
 			zap.String("sink", bound(r.Sink, chain.MaxName)), zap.Uint64("index", r.Index), zap.Error(err))
 	}
-}
-
-func (f *forwarder) sealControl(ctx context.Context, record controlRecord) (*journal.Request, error) {
-	request, err := record.request(f.instance, f.now())
-	if err != nil {
-		return nil, err
-	}
-	if err := f.journal.Seal(ctx, request); err != nil {
-		return nil, fmt.Errorf("seal %s: %w", record.event, err)
-	}
-	return request, nil
 }
 
 // insist repeats what the cursor has to wait for until it succeeds. It returns

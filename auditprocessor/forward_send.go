@@ -143,7 +143,7 @@ func (f *forwarder) takeWitness(ctx context.Context) *piece {
 	if f.witness != nil {
 		return f.witness
 	}
-	request, err := f.sealControl(ctx, heartbeatRecord())
+	request, err := heartbeatRecord().seal(ctx, f.journal, f.instance, f.now())
 	if err != nil {
 		if !errors.Is(err, journal.ErrClosed) {
 			f.logger.Warn("no heartbeat could be sealed as a witness; trying again", zap.Error(err))

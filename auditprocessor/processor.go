@@ -161,12 +161,8 @@ func (p *auditProcessor) logRecovery(j *journal.Journal) {
 }
 
 func (p *auditProcessor) sealControl(ctx context.Context, record controlRecord) error {
-	request, err := record.request(p.instance, p.now())
-	if err != nil {
+	if _, err := record.seal(ctx, p.journal, p.instance, p.now()); err != nil {
 		return err
-	}
-	if err := p.journal.Seal(ctx, request); err != nil {
-		return fmt.Errorf("seal %s: %w", record.event, err)
 	}
 	p.hasSealed()
 	return nil

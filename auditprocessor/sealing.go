@@ -55,7 +55,9 @@ func newSealing(logs plog.Logs, verdicts []verdict) (*sealing, error) {
 		}
 		s.twins[i] = other
 	}
-	s.keep(func(i int) bool { _, twin := s.twins[i]; return !twin })
+	if len(s.twins) > 0 {
+		s.keep(func(i int) bool { _, twin := s.twins[i]; return !twin })
+	}
 	return s, nil
 }
 

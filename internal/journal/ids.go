@@ -160,6 +160,15 @@ func (t *idTable) add(identity *Identity, frame uint64, link *chain.Link, hash c
 	t.entries = append(t.entries, entry)
 }
 
+// enter adds the records of a request that came with an id.
+func (t *idTable) enter(frame uint64, identities []Identity, links []chain.Link, hashes []chain.Hash) {
+	for i := range identities {
+		if identities[i].ID != (ID{}) {
+			t.add(&identities[i], frame, &links[i], hashes[i])
+		}
+	}
+}
+
 func (t *idTable) find(id ID) (Known, Fingerprint, bool) {
 	at, found := t.byID[id]
 	if !found {
@@ -280,11 +289,7 @@ func (s *idStore) recovered(frame uint64, group *Group) error {
 	}
 	for i := range group.Requests {
 		sealed := &group.Requests[i]
-		for k := range sealed.Identities {
-			if sealed.Identities[k].ID != (ID{}) {
-				s.current.add(&sealed.Identities[k], frame, &sealed.Links[k], sealed.Hashes[k])
-			}
-		}
+		s.current.enter(frame, sealed.Identities, sealed.Links, sealed.Hashes)
 	}
 	s.current.through = frame
 	if s.freeze() {
@@ -314,11 +319,7 @@ func (s *idStore) committed(frame uint64, group []*Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, request := range group {
-		for i := range request.Identities {
-			if request.Identities[i].ID != (ID{}) {
-				s.current.add(&request.Identities[i], frame, &request.Links[i], request.Hashes[i])
-			}
-		}
+		s.current.enter(frame, request.Identities, request.Links, request.Hashes)
 	}
 	s.current.through = frame
 	if s.freeze() {
@@ -481,31 +482,31 @@ func (s *idStore) persist(all bool) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	for {
-		frozen, copied := s.unwritten()
-		if frozen != nil {
+		frozen, copied := s.unwritten(all)
+		switch {
+		case frozen != nil:
 			if err := s.writeFrozen(frozen); err != nil {
 				return err
 			}
+		case copied != nil:
+			return s.writeCurrent(copied)
 		}
-		switch {
-		case !all:
+		if !all {
 			return nil
-		case frozen == nil:
-			return s.writeCurrent(&copied)
 		}
 	}
 }
 
-// unwritten returns the frozen table or, where there is none, a copy of the
-// current one: what is current has all before it in files only while nothing is
-// frozen.
-func (s *idStore) unwritten() (frozen *idTable, copied idTable) {
+// unwritten returns the frozen table or, where there is none and all is asked
+// for, a copy of the current one: what is current has all before it in files
+// only while nothing is frozen.
+func (s *idStore) unwritten(all bool) (frozen, copied *idTable) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.frozen != nil {
-		return s.frozen, idTable{}
+	if s.frozen != nil || !all {
+		return s.frozen, nil
 	}
-	return nil, idTable{
+	return nil, &idTable{
 		first: s.current.first, through: s.current.through,
 		entries: slices.Clone(s.current.entries), names: names{list: slices.Clone(s.current.names.list)},
 	}

@@ -98,7 +98,8 @@ func (w *writer) sift(group []*Request) ([]*Request, error) {
 	}
 	clear(w.group)
 	now := w.journal.options.Now()
-	kept, late := group[:0:0], group[:0:0]
+	kept := group[:0] // in place: nobody else has the group
+	var late []*Request
 	for _, request := range group {
 		known, err := w.known(request, now)
 		switch {

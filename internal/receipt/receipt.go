@@ -99,7 +99,7 @@ func IsRefused(err error) bool {
 // IDTaken returns the error for a request with a record id that is known with
 // other content, 409. To the collector's OTLP receiver it is a refusal.
 func IDTaken(reason string) error {
-	return &idTaken{status.New(codes.InvalidArgument, reason)}
+	return &idTaken{refusal{status.New(codes.InvalidArgument, reason)}}
 }
 
 // IsIDTaken says whether err, or a part of it, was made by IDTaken.
@@ -108,14 +108,11 @@ func IsIDTaken(err error) bool {
 	return errors.As(err, &t)
 }
 
-type idTaken struct{ status *status.Status }
-
-func (t *idTaken) Error() string              { return t.status.Message() }
-func (t *idTaken) GRPCStatus() *status.Status { return t.status }
+type idTaken struct{ refusal }
 
 // TooLarge returns the error for a request that could never fit, 413.
 func TooLarge(reason string) error {
-	return &tooLarge{status.New(codes.InvalidArgument, reason)}
+	return &tooLarge{refusal{status.New(codes.InvalidArgument, reason)}}
 }
 
 // Unavailable returns the error for a request that should come again after the
@@ -135,7 +132,10 @@ func IsTooLarge(err error) bool {
 	return errors.As(err, &t)
 }
 
-type tooLarge struct{ status *status.Status }
+type tooLarge struct{ refusal }
 
-func (t *tooLarge) Error() string              { return t.status.Message() }
-func (t *tooLarge) GRPCStatus() *status.Status { return t.status }
+// refusal is a status that an audit receiver knows more of than others do.
+type refusal struct{ status *status.Status }
+
+func (r refusal) Error() string              { return r.status.Message() }
+func (r refusal) GRPCStatus() *status.Status { return r.status }

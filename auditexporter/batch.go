@@ -14,7 +14,7 @@ import (
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/canonical"
 	"github.com/otelaudit/otelaudit/audit/chain"
-	"github.com/otelaudit/otelaudit/auditexporter/internal/filesink"
+	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
 )
 
 // errMismatch says that a record is not what was sealed.
@@ -30,7 +30,7 @@ type batch struct {
 	encoder canonical.Encoder
 	bytes   []byte // canonical bytes of all records, end to end
 	ends    []int  // by entry: where its canonical bytes end
-	entries []filesink.Entry
+	entries []sink.Entry
 	seal    seal
 	origin  string // the last one that was found to be sound
 }
@@ -44,7 +44,7 @@ func (b *batch) decode(logs plog.Logs) error {
 			// A group that cannot be encoded fails with its first record.
 			groupErr := b.encoder.SetGroup(resource.Resource(), resource.SchemaUrl(), scope.Scope(), scope.SchemaUrl())
 			for _, record := range scope.LogRecords().All() {
-				if err := b.add(record, groupErr); err != nil {
+				if err := b.add(resource, scope, record, groupErr); err != nil {
 					return err
 				}
 			}
@@ -71,7 +71,7 @@ func (b *batch) reserve(records int) {
 	b.entries = slices.Grow(b.entries, records)
 }
 
-func (b *batch) add(record plog.LogRecord, groupErr error) error {
+func (b *batch) add(resource plog.ResourceLogs, scope plog.ScopeLogs, record plog.LogRecord, groupErr error) error {
 	err := b.seal.read(record.Attributes())
 	if errors.Is(err, errUnsealed) {
 		return err
@@ -85,7 +85,7 @@ func (b *batch) add(record plog.LogRecord, groupErr error) error {
 	if b.seal.found&fieldCheckpoint != 0 {
 		err = b.addCheckpoint()
 	} else {
-		err = b.addEvent(record, groupErr)
+		err = b.addEvent(resource, scope, record, groupErr)
 	}
 	if err != nil {
 		return fmt.Errorf("origin %s, index %d: %w: %w", b.seal.link.Origin, b.seal.link.Index, errMismatch, err)
@@ -113,13 +113,13 @@ func (b *batch) addCheckpoint() error {
 	if err := b.seal.checkCheckpoint(); err != nil {
 		return err
 	}
-	b.entries = append(b.entries, filesink.Entry{
+	b.entries = append(b.entries, sink.Entry{
 		Kind: audit.LineCheckpoint, Link: b.seal.link, Note: b.seal.note, Range: b.seal.compact,
 	})
 	return nil
 }
 
-func (b *batch) addEvent(record plog.LogRecord, groupErr error) error {
+func (b *batch) addEvent(resource plog.ResourceLogs, scope plog.ScopeLogs, record plog.LogRecord, groupErr error) error {
 	if groupErr != nil {
 		return withoutPath(groupErr)
 	}
@@ -133,7 +133,9 @@ func (b *batch) addEvent(record plog.LogRecord, groupErr error) error {
 	if link.Hash() != b.seal.hash {
 		return errors.New("its link has another hash than " + audit.AttributeChainHash)
 	}
-	b.entries = append(b.entries, filesink.Entry{Kind: audit.LineEvent, Link: link, Hash: b.seal.hash})
+	b.entries = append(b.entries, sink.Entry{
+		Kind: audit.LineEvent, Link: link, Hash: b.seal.hash, Resource: resource, Scope: scope, Record: record,
+	})
 	return nil
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/otelaudit/otelaudit/auditexporter/internal/filesink"
 	"github.com/otelaudit/otelaudit/auditexporter/internal/metadata"
+	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
 	"github.com/otelaudit/otelaudit/internal/quarantine"
 	"github.com/otelaudit/otelaudit/internal/receipt"
 )
@@ -30,9 +31,9 @@ type auditExporter struct {
 	settings  component.TelemetrySettings
 	telemetry *metadata.TelemetryBuilder
 	health    health
-	batches   sync.Pool      // of *batch
-	sink      *filesink.Sink // nil before start
-	ward      *ward          // of what the sink refuses
+	batches   sync.Pool // of *batch
+	sink      sink.Sink // nil before start
+	ward      *ward     // of what the sink refuses
 }
 
 func newExporter(config *Config, set exporter.Settings) (*auditExporter, error) {
@@ -51,22 +52,27 @@ func newExporter(config *Config, set exporter.Settings) (*auditExporter, error) 
 
 func (e *auditExporter) start(_ context.Context, host component.Host) error {
 	e.health.host = host
+	opened, err := e.openSink()
+	if err != nil {
+		return err
+	}
+	e.ward, err = openWard(e.id, e.config.quarantineDirectory(), opened, e.settings.Logger, e.telemetry)
+	if err != nil {
+		return errors.Join(err, opened.Close())
+	}
+	e.sink = opened
+	return nil
+}
+
+// openSink opens the one sink that is configured.
+func (e *auditExporter) openSink() (sink.Sink, error) {
 	file := e.config.File.Get()
-	sink, err := filesink.Open(filesink.Config{
+	return filesink.Open(filesink.Config{
 		Directory:    file.Directory,
 		MaxFileBytes: file.MaxFileBytes,
 		MaxLineBytes: file.MaxLineBytes,
 		Logger:       e.settings.Logger,
 	})
-	if err != nil {
-		return err
-	}
-	e.ward, err = openWard(e.id, e.config.quarantineDirectory(), sink, e.settings.Logger, e.telemetry)
-	if err != nil {
-		return errors.Join(err, sink.Close())
-	}
-	e.sink = sink
-	return nil
 }
 
 func (e *auditExporter) shutdown(context.Context) error {
@@ -103,12 +109,12 @@ func (e *auditExporter) consume(ctx context.Context, logs plog.Logs) error {
 	return err
 }
 
-func (e *auditExporter) write(ctx context.Context, entries []filesink.Entry) error {
+func (e *auditExporter) write(ctx context.Context, entries []sink.Entry) error {
 	refused := admission{ward: e.ward}
 	result, err := e.sink.Write(ctx, entries, refused.refuse)
 	count(ctx, e.telemetry, &result)
 	switch {
-	case errors.Is(err, filesink.ErrConflict), errors.Is(err, quarantine.ErrConflict):
+	case errors.Is(err, sink.ErrConflict), errors.Is(err, quarantine.ErrConflict):
 		e.telemetry.ExporterAuditConflicts.Add(ctx, 1)
 		return fmt.Errorf("%w: %w", receipt.ErrConflict, err)
 	case err != nil:
@@ -120,7 +126,7 @@ func (e *auditExporter) write(ctx context.Context, entries []filesink.Entry) err
 	return nil
 }
 
-func count(ctx context.Context, telemetry *metadata.TelemetryBuilder, result *filesink.Result) {
+func count(ctx context.Context, telemetry *metadata.TelemetryBuilder, result *sink.Result) {
 	telemetry.ExporterAuditStoredRecords.Add(ctx, int64(result.Stored))
 	telemetry.ExporterAuditQuarantinedRecords.Add(ctx, int64(result.Refused))
 	telemetry.ExporterAuditRepeatedLines.Add(ctx, int64(result.Repeated))

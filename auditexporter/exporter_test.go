@@ -34,9 +34,9 @@ import (
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/canonical"
 	"github.com/otelaudit/otelaudit/audit/chain"
-	"github.com/otelaudit/otelaudit/auditexporter/internal/filesink"
 	"github.com/otelaudit/otelaudit/auditexporter/internal/metadata"
 	"github.com/otelaudit/otelaudit/auditexporter/internal/metadatatest"
+	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
 	"github.com/otelaudit/otelaudit/internal/durable"
 	"github.com/otelaudit/otelaudit/internal/receipt"
 )
@@ -409,7 +409,7 @@ func TestConflict(t *testing.T) {
 	fillRecord(scope.LogRecords().AppendEmpty(), 77)
 	forked.seal(t, resource, scope, scope.LogRecords().At(0))
 	err := f.ConsumeLogs(t.Context(), other)
-	require.ErrorIs(t, err, filesink.ErrConflict)
+	require.ErrorIs(t, err, sink.ErrConflict)
 	require.ErrorIs(t, err, receipt.ErrConflict, "the forwarder must see the alarm")
 	assert.False(t, consumererror.IsPermanent(err))
 	assertCount(t, f, 1, metadatatest.AssertEqualExporterAuditConflicts)

@@ -15,8 +15,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/otelaudit/otelaudit/audit"
-	"github.com/otelaudit/otelaudit/auditexporter/internal/filesink"
+	"github.com/otelaudit/otelaudit/audit/canonical"
 	"github.com/otelaudit/otelaudit/auditexporter/internal/metadata"
+	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
 	"github.com/otelaudit/otelaudit/internal/durable"
 	"github.com/otelaudit/otelaudit/internal/quarantine"
 	"github.com/otelaudit/otelaudit/internal/receipt"
@@ -35,7 +36,7 @@ const unsealed = "this delivery does not come straight from an `audit` processor
 type ward struct {
 	id        string // of the exporter
 	directory string
-	sink      *filesink.Sink
+	sink      sink.Sink
 	logger    *zap.Logger
 	telemetry *metadata.TelemetryBuilder
 
@@ -45,7 +46,7 @@ type ward struct {
 
 // openWard makes the directory and locks it, so that what is wrong with it shows
 // at the start and not when a record needs it.
-func openWard(id component.ID, directory string, sink *filesink.Sink, logger *zap.Logger, telemetry *metadata.TelemetryBuilder) (*ward, error) {
+func openWard(id component.ID, directory string, of sink.Sink, logger *zap.Logger, telemetry *metadata.TelemetryBuilder) (*ward, error) {
 	if err := quarantine.Make(directory); err != nil {
 		return nil, err
 	}
@@ -57,7 +58,7 @@ func openWard(id component.ID, directory string, sink *filesink.Sink, logger *za
 	if err != nil {
 		return nil, fmt.Errorf("quarantine: %w", err)
 	}
-	return &ward{id: id.String(), directory: directory, sink: sink, logger: logger, telemetry: telemetry, lock: lock}, nil
+	return &ward{id: id.String(), directory: directory, sink: of, logger: logger, telemetry: telemetry, lock: lock}, nil
 }
 
 // close frees the directory. Twice is fine.
@@ -78,8 +79,8 @@ type admission struct {
 	reports []receipt.Report
 }
 
-// refuse is the sink's filesink.Refuse.
-func (a *admission) refuse(e *filesink.Entry, reason string) error {
+// refuse is the sink's sink.Refuse.
+func (a *admission) refuse(e *sink.Entry, reason string) error {
 	kept, err := a.ward.put(e, reason)
 	if err == nil {
 		a.reports = append(a.reports, report(&kept, receipt.Quarantined, kept.Reason))
@@ -89,7 +90,7 @@ func (a *admission) refuse(e *filesink.Entry, reason string) error {
 
 // put makes e durable in the directory and returns what is there: of a record
 // that is refused again it is the first refusal.
-func (w *ward) put(e *filesink.Entry, reason string) (quarantine.Entry, error) {
+func (w *ward) put(e *sink.Entry, reason string) (quarantine.Entry, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	err := quarantine.Put(w.directory, &quarantine.Entry{
@@ -175,16 +176,25 @@ func (w *ward) do(ctx context.Context, c quarantine.Coordinate) {
 	default:
 		err = fmt.Errorf("action %q is not known to this version", request.Action)
 	}
-	if err != nil && ctx.Err() == nil && !errors.Is(err, filesink.ErrClosed) {
+	if err != nil && ctx.Err() == nil && !errors.Is(err, sink.ErrClosed) {
 		w.fail(ctx, c, request.Action, err)
 	}
 }
 
 // replay stores the record in its sink after all.
 func (w *ward) replay(ctx context.Context, e *quarantine.Entry, reason string) error {
-	result, err := w.sink.Replay(ctx, &filesink.Entry{Kind: audit.LineEvent, Link: e.Link, Hash: e.Hash, Event: e.Event})
+	logs, err := canonical.Parse(e.Event)
+	if err != nil {
+		return err
+	}
+	resource := logs.ResourceLogs().At(0)
+	scope := resource.ScopeLogs().At(0)
+	result, err := w.sink.Replay(ctx, &sink.Entry{
+		Kind: audit.LineEvent, Link: e.Link, Hash: e.Hash,
+		Event: e.Event, Resource: resource, Scope: scope, Record: scope.LogRecords().At(0),
+	})
 	count(ctx, w.telemetry, &result)
-	if errors.Is(err, filesink.ErrConflict) {
+	if errors.Is(err, sink.ErrConflict) {
 		w.telemetry.ExporterAuditConflicts.Add(ctx, 1)
 	}
 	if err != nil {

@@ -5,6 +5,8 @@ package filesink
 
 import (
 	"testing"
+
+	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
 )
 
 // BenchmarkWrite stores batches of 512 entries of about 1 KiB, a sync each.
@@ -12,7 +14,7 @@ func BenchmarkWrite(b *testing.B) {
 	s := open(b, testConfigBig(b.TempDir()))
 	m := newMaker()
 	m.size = 680 // a line of 1 KiB
-	batches := make([][]Entry, b.N)
+	batches := make([][]sink.Entry, b.N)
 	for i := range batches {
 		batches[i] = m.records(512)
 	}

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
 )
 
 var errFault = errors.New("injected fault")
@@ -203,13 +205,13 @@ func copyStore(t *testing.T, from, to string, keep func(path string) int64) {
 
 // batches are what a forwarder sends: with a rotation inside a batch, one
 // between two batches, and two origins in one batch.
-func batches() [][]Entry {
+func batches() [][]sink.Entry {
 	m, other := newMaker(), newMaker()
 	other.origin = otherOrigin
 	first := append(m.records(4), m.checkpoint(), m.record())
 	second := append(m.records(3), m.checkpoint())
 	third := append(m.records(2), other.records(3)...)
-	return [][]Entry{first, second, third, append(other.records(1), other.checkpoint())}
+	return [][]sink.Entry{first, second, third, append(other.records(1), other.checkpoint())}
 }
 
 func faultConfig(directory string, files fileSystem) Config {
@@ -220,7 +222,7 @@ func faultConfig(directory string, files fileSystem) Config {
 }
 
 // deliver sends each batch until it is acknowledged, as the forwarder does.
-func deliver(t *testing.T, s *Sink, batches [][]Entry, acknowledge func([]Entry)) (failures int) {
+func deliver(t *testing.T, s *Sink, batches [][]sink.Entry, acknowledge func([]sink.Entry)) (failures int) {
 	t.Helper()
 	for _, batch := range batches {
 		for attempt := 0; ; attempt++ {
@@ -242,7 +244,7 @@ func operations(t *testing.T) int {
 	t.Helper()
 	files := newFaulty()
 	s := open(t, faultConfig(t.TempDir(), files))
-	require.Zero(t, deliver(t, s, batches(), func([]Entry) {}))
+	require.Zero(t, deliver(t, s, batches(), func([]sink.Entry) {}))
 	require.NoError(t, s.Close())
 	for _, name := range []string{"mkdir", "create", "write", "sync", "rename", "syncDir"} {
 		require.Contains(t, files.ops, name)
@@ -261,8 +263,8 @@ func TestEveryFault(t *testing.T) {
 				files := newFaulty()
 				files.at, files.fault = at, kind
 				s := open(t, faultConfig(directory, files))
-				var acknowledged []Entry
-				failures := deliver(t, s, batches(), func(batch []Entry) {
+				var acknowledged []sink.Entry
+				failures := deliver(t, s, batches(), func(batch []sink.Entry) {
 					acknowledged = append(acknowledged, batch...)
 					check(t, directory, acknowledged)
 				})
@@ -276,7 +278,7 @@ func TestEveryFault(t *testing.T) {
 
 // restarted opens the store again, checks that it knows what it has, that all
 // can be sent again, and that it goes on.
-func restarted(t *testing.T, directory string, acknowledged []Entry) {
+func restarted(t *testing.T, directory string, acknowledged []sink.Entry) {
 	t.Helper()
 	s := open(t, faultConfig(directory, nil))
 	result := write(t, s, acknowledged...)
@@ -289,8 +291,8 @@ func restarted(t *testing.T, directory string, acknowledged []Entry) {
 	require.NoError(t, s.Close())
 }
 
-func flatten(batches [][]Entry) []Entry {
-	var all []Entry
+func flatten(batches [][]sink.Entry) []sink.Entry {
+	var all []sink.Entry
 	for _, batch := range batches {
 		all = append(all, batch...)
 	}
@@ -312,7 +314,7 @@ func TestFaultsInRow(t *testing.T) {
 			}
 		}
 		s := open(t, faultConfig(directory, files))
-		deliver(t, s, batches(), func([]Entry) {})
+		deliver(t, s, batches(), func([]sink.Entry) {})
 		require.Zero(t, again)
 		check(t, directory, flatten(batches()))
 		require.NoError(t, s.Close())
@@ -325,7 +327,7 @@ func TestEveryCrash(t *testing.T) {
 	var crashes []func(*testing.T)
 	directory := t.TempDir()
 	files := newFaulty()
-	var acknowledged []Entry
+	var acknowledged []sink.Entry
 	files.before = func() {
 		killed, powerless := t.TempDir(), t.TempDir()
 		copyKilled(t, directory, killed)
@@ -338,7 +340,7 @@ func TestEveryCrash(t *testing.T) {
 		})
 	}
 	s := open(t, faultConfig(directory, files))
-	require.Zero(t, deliver(t, s, batches(), func(batch []Entry) {
+	require.Zero(t, deliver(t, s, batches(), func(batch []sink.Entry) {
 		acknowledged = append(acknowledged, batch...)
 	}))
 	files.before()
@@ -385,15 +387,15 @@ func TestFailedSyncIsCutOff(t *testing.T) {
 	first, second := m.record(), m.record()
 	write(t, s, first)
 	files.at, files.fault = files.count+2, failed // its write works
-	_, err := s.Write(t.Context(), []Entry{second}, noRefusal)
+	_, err := s.Write(t.Context(), []sink.Entry{second}, noRefusal)
 	require.ErrorIs(t, err, errFault)
 	require.Equal(t, "truncate", files.ops[len(files.ops)-2])
-	check(t, directory, []Entry{first})
+	check(t, directory, []sink.Entry{first})
 	text, err := os.ReadFile(filepath.Join(folder(directory), fileName(0)))
 	require.NoError(t, err)
-	require.Equal(t, string(first.appendLine(nil)), string(text))
+	require.Equal(t, string(appendLine(nil, &first)), string(text))
 	write(t, s, second)
-	check(t, directory, []Entry{first, second})
+	check(t, directory, []sink.Entry{first, second})
 }
 
 // A load that its context cut goes on where it stopped.
@@ -504,17 +506,17 @@ func TestBrokenOriginIsNotForgotten(t *testing.T) {
 			files.at = files.count + 1
 		}
 	}
-	_, err := s.Write(t.Context(), []Entry{second}, noRefusal)
+	_, err := s.Write(t.Context(), []sink.Entry{second}, noRefusal)
 	require.ErrorIs(t, err, errFault)
 	elsewhere := other.record()
-	_, err = s.Write(t.Context(), []Entry{elsewhere}, noRefusal)
+	_, err = s.Write(t.Context(), []sink.Entry{elsewhere}, noRefusal)
 	require.ErrorIs(t, err, errFault)
 
 	cutFails = false
 	write(t, s, elsewhere)
-	check(t, directory, []Entry{first, elsewhere})
+	check(t, directory, []sink.Entry{first, elsewhere})
 	require.Equal(t, 1, write(t, s, first, second).Stored, "what was not synced was cut off")
-	check(t, directory, []Entry{first, second, elsewhere})
+	check(t, directory, []sink.Entry{first, second, elsewhere})
 }
 
 // A file that a crash left half made is removed.

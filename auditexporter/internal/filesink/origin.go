@@ -17,6 +17,7 @@ import (
 
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
 )
 
 // origin is the open folder of one origin. Lines go to its newest file, the
@@ -323,7 +324,7 @@ func (o *origin) eachLine(first uint64, from, to int64, visit func(line []byte, 
 }
 
 // write stores those of entries that are not stored yet.
-func (o *origin) write(entries []Entry, refuse Refuse, w *work, result *Result) error {
+func (o *origin) write(entries []sink.Entry, refuse sink.Refuse, w *work, result *sink.Result) error {
 	if err := o.ask(entries, w); err != nil {
 		return err
 	}
@@ -332,7 +333,7 @@ func (o *origin) write(entries []Entry, refuse Refuse, w *work, result *Result) 
 		switch w.known[i] {
 		case stubbed:
 			if err := refuse(e, "a stub is stored for it: it was refused before"); err != nil {
-				return fmt.Errorf("%s: %w", e.coordinate(), err)
+				return fmt.Errorf("%s: %w", coordinateOf(e), err)
 			}
 			result.Repeated++
 		case whole, earlier:
@@ -347,8 +348,8 @@ func (o *origin) write(entries []Entry, refuse Refuse, w *work, result *Result) 
 }
 
 // replay stores e beside its stub.
-func (o *origin) replay(e *Entry, w *work, result *Result) error {
-	if err := o.ask([]Entry{*e}, w); err != nil {
+func (o *origin) replay(e *sink.Entry, w *work, result *sink.Result) error {
+	if err := o.ask([]sink.Entry{*e}, w); err != nil {
 		return err
 	}
 	switch w.known[0] {
@@ -356,9 +357,9 @@ func (o *origin) replay(e *Entry, w *work, result *Result) error {
 		result.Repeated++
 		return nil
 	case absent:
-		return fmt.Errorf("%s: %w", e.coordinate(), ErrNoStub)
+		return fmt.Errorf("%s: %w", coordinateOf(e), sink.ErrNoStub)
 	}
-	refused := func(_ *Entry, reason string) error { return fmt.Errorf("%w: %s", ErrTooLong, reason) }
+	refused := func(_ *sink.Entry, reason string) error { return fmt.Errorf("%w: %s", sink.ErrRefused, reason) }
 	if err := o.stage(e, refused, w, result); err != nil {
 		return err
 	}
@@ -367,7 +368,7 @@ func (o *origin) replay(e *Entry, w *work, result *Result) error {
 
 // ask finds out which of entries are stored, or come earlier in entries. Before
 // that it brings the newest file in order.
-func (o *origin) ask(entries []Entry, w *work) error {
+func (o *origin) ask(entries []sink.Entry, w *work) error {
 	if err := o.restore(); err != nil {
 		return err
 	}
@@ -379,10 +380,10 @@ func (o *origin) ask(entries []Entry, w *work) error {
 	w.known = append(w.known[:0], make([]known, len(entries))...)
 	var wanted spans
 	for i := range entries {
-		at := entries[i].coordinate()
+		at := coordinateOf(&entries[i])
 		if first, ok := w.asked[at]; ok {
-			if w.compare(&entries[i], entries[first].appendLine(nil)) != whole {
-				return fmt.Errorf("%w: %s twice in one batch", ErrConflict, at)
+			if w.compare(&entries[i], appendLine(nil, &entries[first])) != whole {
+				return fmt.Errorf("%w: %s twice in one batch", sink.ErrConflict, at)
 			}
 			w.known[i] = earlier
 			continue
@@ -396,7 +397,7 @@ func (o *origin) ask(entries []Entry, w *work) error {
 }
 
 // compare reads the blocks that may hold what is wanted.
-func (o *origin) compare(entries []Entry, wanted *spans, w *work) error {
+func (o *origin) compare(entries []sink.Entry, wanted *spans, w *work) error {
 	for i := range o.stored.blocks {
 		b := &o.stored.blocks[i]
 		if !b.spans.meets(wanted) {
@@ -410,7 +411,7 @@ func (o *origin) compare(entries []Entry, wanted *spans, w *work) error {
 			}
 			found := w.compare(&entries[position], line)
 			if found == absent {
-				return fmt.Errorf("%w: %s at offset %d", ErrConflict, at, offset)
+				return fmt.Errorf("%w: %s at offset %d", sink.ErrConflict, at, offset)
 			}
 			// A record that was replayed is there both as a stub and whole.
 			w.known[position] = max(w.known[position], found)
@@ -425,13 +426,13 @@ func (o *origin) compare(entries []Entry, wanted *spans, w *work) error {
 
 // compare says what line, which is of e's coordinate, is of e: absent is that
 // it is something else.
-func (w *work) compare(e *Entry, line []byte) known {
-	w.line = e.appendLine(w.line[:0])
+func (w *work) compare(e *sink.Entry, line []byte) known {
+	w.line = appendLine(w.line[:0], e)
 	if bytes.Equal(w.line, line) {
 		return whole
 	}
 	if e.Kind == audit.LineEvent {
-		if w.line = e.appendStub(w.line[:0]); bytes.Equal(w.line, line) {
+		if w.line = appendStub(w.line[:0], e); bytes.Equal(w.line, line) {
 			return stubbed
 		}
 	}
@@ -447,19 +448,19 @@ func (at coordinate) String() string {
 
 // stage adds the line of e to those to be written, or its stub. Where the
 // newest file is full before it, that is written and a new one begun.
-func (o *origin) stage(e *Entry, refuse Refuse, w *work, result *Result) error {
+func (o *origin) stage(e *sink.Entry, refuse sink.Refuse, w *work, result *sink.Result) error {
 	if o.full(w) {
 		if err := o.rotate(w, result); err != nil {
 			return err
 		}
 	}
-	m := mark{at: e.coordinate()}
+	m := mark{at: coordinateOf(e)}
 	start := len(w.lines)
-	w.lines = e.appendLine(w.lines)
+	w.lines = appendLine(w.lines, e)
 	length, limit := len(w.lines)-start-len("\n"), o.config.MaxLineBytes
 	switch {
-	case length <= limit, e.isOurs() && length <= audit.MaxLine:
-	case e.isOurs():
+	case length <= limit, e.IsOurs() && length <= audit.MaxLine:
+	case e.IsOurs():
 		return fmt.Errorf("%s: line of %d bytes is longer than %d", m.at, length, audit.MaxLine)
 	default:
 		reason := fmt.Sprintf("its line of %d bytes is longer than `file::max_line_bytes`, %d", length, limit)
@@ -467,7 +468,7 @@ func (o *origin) stage(e *Entry, refuse Refuse, w *work, result *Result) error {
 			return fmt.Errorf("%s: %w", m.at, err)
 		}
 		// The record is safe: now a stub may say that it is not here.
-		w.lines = e.appendStub(w.lines[:start])
+		w.lines = appendStub(w.lines[:start], e)
 		m.stub = true
 	}
 	m.length = len(w.lines) - start
@@ -491,7 +492,7 @@ func (o *origin) full(w *work) bool {
 
 // rotate writes the staged lines and starts a new file with the checkpoint
 // that ends the old one.
-func (o *origin) rotate(w *work, result *Result) error {
+func (o *origin) rotate(w *work, result *sink.Result) error {
 	if err := o.flush(w, result); err != nil {
 		return err
 	}
@@ -512,7 +513,7 @@ func (o *origin) rotate(w *work, result *Result) error {
 }
 
 // flush writes the staged lines durably. What is remembered moves only then.
-func (o *origin) flush(w *work, result *Result) error {
+func (o *origin) flush(w *work, result *sink.Result) error {
 	if len(w.lines) == 0 {
 		return nil
 	}

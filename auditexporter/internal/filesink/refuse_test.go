@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otelaudit/otelaudit/audit"
+	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
 )
 
 // ward takes what a sink refuses, in memory.
@@ -24,15 +25,15 @@ type ward struct{ held map[string]bool }
 
 func newWard() *ward { return &ward{held: map[string]bool{}} }
 
-func (w *ward) refuse(e *Entry, _ string) error {
-	w.held[key(e.Link.Origin, e.coordinate())] = true
+func (w *ward) refuse(e *sink.Entry, _ string) error {
+	w.held[key(e.Link.Origin, coordinateOf(e))] = true
 	return nil
 }
 
-func (w *ward) holds(e *Entry) bool { return w.held[key(e.Link.Origin, e.coordinate())] }
+func (w *ward) holds(e *sink.Entry) bool { return w.held[key(e.Link.Origin, coordinateOf(e))] }
 
 // long is a record that limited refuses.
-func (m *maker) long() Entry {
+func (m *maker) long() sink.Entry {
 	size := m.size
 	m.size = 5000
 	defer func() { m.size = size }()
@@ -61,23 +62,23 @@ func TestRefusedBecomesAStub(t *testing.T) {
 	directory := t.TempDir()
 	s := open(t, limited(directory))
 	m := newMaker()
-	entries := []Entry{m.record(), m.long(), m.record(), m.checkpoint()}
+	entries := []sink.Entry{m.record(), m.long(), m.record(), m.checkpoint()}
 	var reasons []string
-	refuse := func(e *Entry, reason string) error {
+	refuse := func(e *sink.Entry, reason string) error {
 		assert.Equal(t, entries[1], *e)
 		reasons = append(reasons, reason)
 		return nil
 	}
 	result, err := s.Write(t.Context(), entries, refuse)
 	require.NoError(t, err)
-	assert.Equal(t, Result{Stored: 2, Refused: 1, Checkpoints: 1}, counts(result))
+	assert.Equal(t, sink.Result{Stored: 2, Refused: 1, Checkpoints: 1}, counts(result))
 	require.Len(t, reasons, 1)
 	assert.Regexp(t, `^its line of 5\d\d\d bytes is longer than .file::max_line_bytes., 4096$`, reasons[0])
 	stored := lines(t, directory)
 	require.Len(t, stored, 4)
-	assert.Equal(t, string(entries[1].appendStub(nil)), stored[1], "in its place")
+	assert.Equal(t, string(appendStub(nil, &entries[1])), stored[1], "in its place")
 	for _, i := range []int{0, 2} {
-		assert.Equal(t, string(entries[i].appendLine(nil)), stored[i])
+		assert.Equal(t, string(appendLine(nil, &entries[i])), stored[i])
 	}
 }
 
@@ -87,9 +88,9 @@ func TestLimitIsExact(t *testing.T) {
 		m := newMaker()
 		e := m.record()
 		config := testConfig(t.TempDir())
-		config.MaxLineBytes = len(e.appendLine(nil)) - len("\n") - more
+		config.MaxLineBytes = len(appendLine(nil, &e)) - len("\n") - more
 		w := newWard()
-		result, err := open(t, config).Write(t.Context(), []Entry{e}, w.refuse)
+		result, err := open(t, config).Write(t.Context(), []sink.Entry{e}, w.refuse)
 		require.NoError(t, err)
 		assert.Equal(t, more, result.Refused)
 		assert.Equal(t, more == 1, w.holds(&e))
@@ -107,13 +108,13 @@ func TestOursAreNeverRefused(t *testing.T) {
 	control.Link.Stream = audit.StreamOrigin
 	control.Hash = control.Link.Hash()
 	result := write(t, open(t, config), control, m.checkpoint())
-	assert.Equal(t, Result{Stored: 1, Checkpoints: 1}, counts(result))
+	assert.Equal(t, sink.Result{Stored: 1, Checkpoints: 1}, counts(result))
 }
 
 func TestStubComesAgain(t *testing.T) {
 	directory := t.TempDir()
 	m := newMaker()
-	entries := []Entry{m.record(), m.long(), m.record()}
+	entries := []sink.Entry{m.record(), m.long(), m.record()}
 	s := open(t, limited(directory))
 	_, err := s.Write(t.Context(), entries, newWard().refuse)
 	require.NoError(t, err)
@@ -122,9 +123,9 @@ func TestStubComesAgain(t *testing.T) {
 			require.NoError(t, s.Close())
 			s = open(t, config)
 			w := newWard()
-			result, err := s.Write(t.Context(), append([]Entry{entries[1]}, entries...), w.refuse)
+			result, err := s.Write(t.Context(), append([]sink.Entry{entries[1]}, entries...), w.refuse)
 			require.NoError(t, err)
-			assert.Equal(t, Result{Repeated: 4}, counts(result))
+			assert.Equal(t, sink.Result{Repeated: 4}, counts(result))
 			assert.True(t, w.holds(&entries[1]), "told again")
 			assert.Len(t, w.held, 1)
 			assert.Len(t, lines(t, directory), 3)
@@ -135,15 +136,15 @@ func TestStubComesAgain(t *testing.T) {
 	config := testConfig(directory)
 	config.MaxLineBytes = 1
 	s = open(t, config)
-	result, err := s.Write(t.Context(), []Entry{entries[0]}, noRefusal)
+	result, err := s.Write(t.Context(), []sink.Entry{entries[0]}, noRefusal)
 	require.NoError(t, err)
 	assert.Equal(t, 1, result.Repeated)
 
 	forged := entries[1]
 	forged.Link.SealedAt++
 	forged.Hash = forged.Link.Hash()
-	_, err = s.Write(t.Context(), []Entry{forged}, noRefusal)
-	require.ErrorIs(t, err, ErrConflict, "a stub binds its record")
+	_, err = s.Write(t.Context(), []sink.Entry{forged}, noRefusal)
+	require.ErrorIs(t, err, sink.ErrConflict, "a stub binds its record")
 }
 
 // Where the record cannot be kept there is no stub, and nothing else of the
@@ -152,9 +153,9 @@ func TestFailedRefusalStoresNoStub(t *testing.T) {
 	directory := t.TempDir()
 	s := open(t, limited(directory))
 	m := newMaker()
-	entries := []Entry{m.record(), m.long(), m.record()}
+	entries := []sink.Entry{m.record(), m.long(), m.record()}
 	full := errors.New("no room")
-	_, err := s.Write(t.Context(), entries, func(*Entry, string) error { return full })
+	_, err := s.Write(t.Context(), entries, func(*sink.Entry, string) error { return full })
 	require.ErrorIs(t, err, full)
 	require.ErrorContains(t, err, "index 1")
 	for _, line := range lines(t, directory) {
@@ -168,15 +169,15 @@ func TestFailedRefusalStoresNoStub(t *testing.T) {
 func TestReplay(t *testing.T) {
 	directory := t.TempDir()
 	m := newMaker()
-	entries := []Entry{m.record(), m.long(), m.record(), m.checkpoint()}
+	entries := []sink.Entry{m.record(), m.long(), m.record(), m.checkpoint()}
 	s := open(t, limited(directory))
 	_, err := s.Write(t.Context(), entries, newWard().refuse)
 	require.NoError(t, err)
 	_, err = s.Replay(t.Context(), &entries[1])
-	require.ErrorIs(t, err, ErrTooLong)
+	require.ErrorIs(t, err, sink.ErrRefused)
 	missing := m.record()
 	_, err = s.Replay(t.Context(), &missing)
-	require.ErrorIs(t, err, ErrNoStub)
+	require.ErrorIs(t, err, sink.ErrNoStub)
 	require.Len(t, lines(t, directory), 4)
 	require.NoError(t, s.Close())
 
@@ -185,10 +186,10 @@ func TestReplay(t *testing.T) {
 	forged.Link.SealedAt++
 	forged.Hash = forged.Link.Hash()
 	_, err = s.Replay(t.Context(), &forged)
-	require.ErrorIs(t, err, ErrConflict)
+	require.ErrorIs(t, err, sink.ErrConflict)
 	result, err := s.Replay(t.Context(), &entries[1])
 	require.NoError(t, err)
-	assert.Equal(t, Result{Stored: 1}, counts(result))
+	assert.Equal(t, sink.Result{Stored: 1}, counts(result))
 	for _, restart := range []bool{false, true} {
 		if restart {
 			require.NoError(t, s.Close())
@@ -196,15 +197,15 @@ func TestReplay(t *testing.T) {
 		}
 		result, err = s.Replay(t.Context(), &entries[1])
 		require.NoError(t, err)
-		assert.Equal(t, Result{Repeated: 1}, counts(result))
+		assert.Equal(t, sink.Result{Repeated: 1}, counts(result))
 		assert.Equal(t, 4, write(t, s, entries...).Repeated, "it is no stub any more")
 	}
 	stored := lines(t, directory)
 	require.Len(t, stored, 5)
-	assert.Equal(t, string(entries[1].appendLine(nil)), stored[4])
+	assert.Equal(t, string(appendLine(nil, &entries[1])), stored[4])
 	require.NoError(t, s.Close())
 	_, err = s.Replay(t.Context(), &entries[1])
-	require.ErrorIs(t, err, ErrClosed)
+	require.ErrorIs(t, err, sink.ErrClosed)
 }
 
 // keeping is the disk of the fault tests, and a quarantine whose Put counts as
@@ -216,17 +217,17 @@ type keeping struct {
 
 func newKeeping() *keeping { return &keeping{newFaulty(), newWard()} }
 
-func (k *keeping) refuse(e *Entry, reason string) error {
+func (k *keeping) refuse(e *sink.Entry, reason string) error {
 	return k.do("quarantine", func() error { return k.ward.refuse(e, reason) })
 }
 
 // poisonedBatches are batches with records that are refused: between others, at
 // a rotation, and alone.
-func poisonedBatches() [][]Entry {
+func poisonedBatches() [][]sink.Entry {
 	m := newMaker()
 	first := append(m.records(2), m.long(), m.record())
-	second := []Entry{m.record(), m.checkpoint(), m.long(), m.checkpoint()}
-	return [][]Entry{first, second, {m.long()}}
+	second := []sink.Entry{m.record(), m.checkpoint(), m.long(), m.checkpoint()}
+	return [][]sink.Entry{first, second, {m.long()}}
 }
 
 func keepingConfig(directory string, files fileSystem) Config {
@@ -237,7 +238,7 @@ func keepingConfig(directory string, files fileSystem) Config {
 
 // deliverPoisoned sends each batch until it is acknowledged, and then has the
 // first refused record replayed as an operator would who raised the limit.
-func deliverPoisoned(t *testing.T, s *Sink, refuse Refuse, acknowledge func([]Entry)) (failures int) {
+func deliverPoisoned(t *testing.T, s *Sink, refuse sink.Refuse, acknowledge func([]sink.Entry)) (failures int) {
 	t.Helper()
 	again := func(do func() error) {
 		for attempt := 0; ; attempt++ {
@@ -263,14 +264,14 @@ func deliverPoisoned(t *testing.T, s *Sink, refuse Refuse, acknowledge func([]En
 		_, err := s.Replay(t.Context(), &replayed)
 		return err
 	})
-	acknowledge([]Entry{replayed})
+	acknowledge([]sink.Entry{replayed})
 	return failures
 }
 
 // checkPoisoned is the invariant with refused records: what was acknowledged is
 // stored whole, or as a stub and then in quarantine; a stub is nowhere without
 // that; nothing is stored twice.
-func checkPoisoned(t *testing.T, directory string, held map[string]bool, acknowledged []Entry) {
+func checkPoisoned(t *testing.T, directory string, held map[string]bool, acknowledged []sink.Entry) {
 	t.Helper()
 	whole, stubs := map[string]bool{}, map[string]bool{}
 	if _, err := os.Stat(folder(directory)); err == nil {
@@ -294,7 +295,7 @@ func checkPoisoned(t *testing.T, directory string, held map[string]bool, acknowl
 		}
 	}
 	for i := range acknowledged {
-		at := key(testOrigin, acknowledged[i].coordinate())
+		at := key(testOrigin, coordinateOf(&acknowledged[i]))
 		require.True(t, whole[at] || stubs[at] && held[at], "%s is acknowledged and nowhere", at)
 	}
 }
@@ -304,7 +305,7 @@ func poisonedOperations(t *testing.T) []string {
 	t.Helper()
 	files := newKeeping()
 	s := open(t, keepingConfig(t.TempDir(), files))
-	require.Zero(t, deliverPoisoned(t, s, files.refuse, func([]Entry) {}))
+	require.Zero(t, deliverPoisoned(t, s, files.refuse, func([]sink.Entry) {}))
 	require.NoError(t, s.Close())
 	return files.ops
 }
@@ -336,8 +337,8 @@ func TestEveryFaultWithRefusals(t *testing.T) {
 				files := newKeeping()
 				files.at, files.fault = at+1, kind
 				s := open(t, keepingConfig(directory, files))
-				var acknowledged []Entry
-				failures := deliverPoisoned(t, s, files.refuse, func(batch []Entry) {
+				var acknowledged []sink.Entry
+				failures := deliverPoisoned(t, s, files.refuse, func(batch []sink.Entry) {
 					acknowledged = append(acknowledged, batch...)
 					checkPoisoned(t, directory, files.held, acknowledged)
 				})
@@ -357,12 +358,12 @@ func restartedPoisoned(t *testing.T, directory string, held map[string]bool) {
 		files.held[at] = true
 	}
 	s := open(t, keepingConfig(directory, files))
-	var acknowledged []Entry
-	require.Zero(t, deliverPoisoned(t, s, files.refuse, func(batch []Entry) { acknowledged = append(acknowledged, batch...) }))
+	var acknowledged []sink.Entry
+	require.Zero(t, deliverPoisoned(t, s, files.refuse, func(batch []sink.Entry) { acknowledged = append(acknowledged, batch...) }))
 	require.NoError(t, s.Close())
 	checkPoisoned(t, directory, files.held, acknowledged)
 	replayed := poisonedBatches()[0][2]
-	text := string(bytes.TrimSuffix(replayed.appendLine(nil), []byte("\n")))
+	text := string(bytes.TrimSuffix(appendLine(nil, &replayed), []byte("\n")))
 	require.True(t, slices.ContainsFunc(lines(t, directory), func(line string) bool {
 		return strings.TrimSuffix(line, "\n") == text
 	}), "the replayed record is stored whole")
@@ -374,7 +375,7 @@ func TestEveryCrashWithRefusals(t *testing.T) {
 	var crashes []func(*testing.T)
 	directory := t.TempDir()
 	files := newKeeping()
-	var acknowledged []Entry
+	var acknowledged []sink.Entry
 	files.before = func() {
 		killed, powerless := t.TempDir(), t.TempDir()
 		copyKilled(t, directory, killed)
@@ -393,7 +394,7 @@ func TestEveryCrashWithRefusals(t *testing.T) {
 		}
 	}
 	s := open(t, keepingConfig(directory, files))
-	require.Zero(t, deliverPoisoned(t, s, files.refuse, func(batch []Entry) {
+	require.Zero(t, deliverPoisoned(t, s, files.refuse, func(batch []sink.Entry) {
 		acknowledged = append(acknowledged, batch...)
 	}))
 	files.before()
@@ -411,6 +412,6 @@ func TestStubBehindItsRecord(t *testing.T) {
 	s := open(t, testConfig(directory))
 	write(t, s, e)
 	require.NoError(t, s.Close())
-	appendTo(t, filepath.Join(folder(directory), fileName(0)), string(e.appendStub(nil)))
-	assert.Equal(t, Result{Repeated: 1}, counts(write(t, open(t, testConfig(directory)), e)))
+	appendTo(t, filepath.Join(folder(directory), fileName(0)), string(appendStub(nil, &e)))
+	assert.Equal(t, sink.Result{Repeated: 1}, counts(write(t, open(t, testConfig(directory)), e)))
 }

@@ -20,22 +20,22 @@ func TestLocate(t *testing.T) {
 	m.records(12)
 	record, checkpoint := m.record(), m.checkpoint()
 	l := newLocator(testOrigin)
-	at, ok := l.locate(record.appendLine(nil))
+	at, ok := l.locate(appendLine(nil, &record))
 	assert.True(t, ok)
 	assert.Equal(t, coordinate{false, 12}, at)
-	at, ok = l.locate(checkpoint.appendLine(nil))
+	at, ok = l.locate(appendLine(nil, &checkpoint))
 	assert.True(t, ok)
 	assert.Equal(t, coordinate{true, 13}, at)
 
 	other := newLocator(otherOrigin)
-	_, ok = other.locate(record.appendLine(nil))
+	_, ok = other.locate(appendLine(nil, &record))
 	assert.False(t, ok, "a line of another origin")
-	_, ok = other.locate(checkpoint.appendLine(nil))
+	_, ok = other.locate(appendLine(nil, &checkpoint))
 	assert.False(t, ok, "a checkpoint of another origin")
 
 	big := record
 	big.Link.Index = math.MaxUint64
-	line := string(big.appendLine(nil))
+	line := string(appendLine(nil, &big))
 	at, ok = l.locate([]byte(line))
 	assert.True(t, ok)
 	assert.Equal(t, uint64(math.MaxUint64), at.number)
@@ -46,8 +46,8 @@ func TestLocate(t *testing.T) {
 func FuzzLocate(f *testing.F) {
 	m := newMaker()
 	e, c := m.record(), m.checkpoint()
-	f.Add(e.appendLine(nil))
-	f.Add(c.appendLine(nil))
+	f.Add(appendLine(nil, &e))
+	f.Add(appendLine(nil, &c))
 	l := newLocator(testOrigin)
 	f.Fuzz(func(t *testing.T, line []byte) {
 		at, ok := l.locate(line)

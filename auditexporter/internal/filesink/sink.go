@@ -8,7 +8,7 @@
 //
 // What [Sink.Write] acknowledged survives a power cut and is stored once per
 // coordinate, or as a stub if its line would be too long. Lines are only ever
-// appended; a coordinate that is stored with other bytes is [ErrConflict] and
+// appended; a coordinate that is stored with other bytes is [sink.ErrConflict] and
 // stays as it is.
 package filesink
 
@@ -19,25 +19,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/otelaudit/otelaudit/audit"
-	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
 	"github.com/otelaudit/otelaudit/internal/durable"
-)
-
-var (
-	// ErrConflict says that a coordinate is stored with other content. It is
-	// an alarm: either the store was changed or a coordinate was used twice.
-	ErrConflict = errors.New("coordinate is stored with other content")
-	// ErrClosed says that the sink was closed.
-	ErrClosed = errors.New("file sink is closed")
-	// ErrTooLong says that a record's line is longer than Config.MaxLineBytes.
-	ErrTooLong = errors.New("line is too long")
-	// ErrNoStub says that nothing is stored for a coordinate.
-	ErrNoStub = errors.New("no stub is stored for this coordinate")
 )
 
 // maxOrigins is how many origins are kept open. One that is not costs a scan
@@ -61,34 +48,6 @@ type Config struct {
 
 	files   fileSystem // tests only
 	origins int        // tests only
-}
-
-// Entry is one line to store.
-type Entry struct {
-	Kind audit.LineKind // LineEvent or LineCheckpoint
-	// Link of a checkpoint has Origin and, as Index, its size, nothing else.
-	Link chain.Link
-	Hash chain.Hash // of an event's link
-	// Event is the canonical form of an event. Its digest is Link.Digest,
-	// which is the caller's to make sure of.
-	Event []byte
-	Note  []byte       // a checkpoint's signed note
-	Range []chain.Hash // a checkpoint's compact range
-}
-
-// Refuse takes a record that the sink refuses for good, and why. When it
-// returns nil the record is durable elsewhere: only then does the sink store a
-// stub in its place. It is called again for a record that comes again.
-type Refuse func(e *Entry, reason string) error
-
-// Result counts what a Write did.
-type Result struct {
-	Stored      int           // records that are durable now
-	Refused     int           // records whose stubs are durable now
-	Checkpoints int           // checkpoints that are durable now, repeated ones at a rotation not counted
-	Repeated    int           // records and checkpoints that were stored already
-	Bytes       int64         // bytes written
-	Sync        time.Duration // time spent in making them durable
 }
 
 // Sink is an open store. Safe for concurrent use.
@@ -130,20 +89,20 @@ func Open(config Config) (*Sink, error) {
 // Write stores entries durably, in order. When it returns nil all of them
 // survive a power cut. Entries may repeat what is stored: that is skipped once
 // the stored line was read and is the same, byte for byte; where it is not,
-// Write returns ErrConflict. After an error some entries may be stored (Result
+// Write returns sink.ErrConflict. After an error some entries may be stored (sink.Result
 // says how many); writing all of them again is right. The context is looked at
 // before the disk is, not in between: what was begun is ended.
 //
 // A record whose line is too long is handed to refuse, and a stub is stored in
 // its place with the rest. A record that is stored as a stub and comes again,
 // whole, is handed to refuse again, however long it is: only Replay stores it.
-func (s *Sink) Write(ctx context.Context, entries []Entry, refuse Refuse) (Result, error) {
+func (s *Sink) Write(ctx context.Context, entries []sink.Entry, refuse sink.Refuse) (sink.Result, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.work.release()
-	var result Result
+	var result sink.Result
 	if s.closed {
-		return result, ErrClosed
+		return result, sink.ErrClosed
 	}
 	for len(entries) > 0 {
 		n := run(entries)
@@ -159,23 +118,23 @@ func (s *Sink) Write(ctx context.Context, entries []Entry, refuse Refuse) (Resul
 }
 
 // Replay stores a record durably beside its stub, which it supersedes. One that
-// is stored whole already is fine. The error wraps ErrNoStub if neither is
-// there, ErrTooLong if the record would be refused again, ErrConflict if what is
+// is stored whole already is fine. The error wraps sink.ErrNoStub if neither is
+// there, sink.ErrRefused if the record would be refused again, sink.ErrConflict if what is
 // stored is not this record's.
-func (s *Sink) Replay(ctx context.Context, e *Entry) (Result, error) {
+func (s *Sink) Replay(ctx context.Context, e *sink.Entry) (sink.Result, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.work.release()
-	var result Result
+	var result sink.Result
 	if s.closed {
-		return result, ErrClosed
+		return result, sink.ErrClosed
 	}
 	err := s.inOrigin(ctx, e.Link.Origin, func(o *origin) error { return o.replay(e, &s.work, &result) })
 	return result, err
 }
 
 // run returns how many entries at the start are of one origin.
-func run(entries []Entry) int {
+func run(entries []sink.Entry) int {
 	n := 1
 	for n < len(entries) && entries[n].Link.Origin == entries[0].Link.Origin {
 		n++
@@ -264,27 +223,13 @@ func (s *Sink) Close() error {
 	return errors.Join(append(errs, s.lock.Unlock())...)
 }
 
-// appendLine appends the stored line of e with its newline.
-func (e *Entry) appendLine(dst []byte) []byte {
-	if e.Kind == audit.LineCheckpoint {
-		dst = audit.AppendCheckpoint(dst, e.Note, e.Range)
-	} else {
-		dst = audit.AppendEvent(dst, &e.Link, e.Hash, e.Event)
-	}
-	return append(dst, '\n')
-}
-
-// appendStub appends the line that stands for a record that is refused.
-func (e *Entry) appendStub(dst []byte) []byte {
-	return append(audit.AppendStub(dst, &e.Link, e.Hash), '\n')
-}
-
-// isOurs says whether the collector itself made e, which no client can. Without
-// it an origin could not be verified, so it is never refused.
-func (e *Entry) isOurs() bool {
-	return e.Kind == audit.LineCheckpoint || e.Link.Stream == audit.StreamOrigin
-}
-
-func (e *Entry) coordinate() coordinate {
+// coordinateOf is where e belongs in its origin.
+func coordinateOf(e *sink.Entry) coordinate {
 	return coordinate{checkpoint: e.Kind == audit.LineCheckpoint, number: e.Link.Index}
 }
+
+// appendLine appends the stored line of e with its newline.
+func appendLine(dst []byte, e *sink.Entry) []byte { return append(e.AppendLine(dst), '\n') }
+
+// appendStub appends the stub of e with its newline.
+func appendStub(dst []byte, e *sink.Entry) []byte { return append(e.AppendStub(dst), '\n') }

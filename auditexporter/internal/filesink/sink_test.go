@@ -24,6 +24,7 @@ import (
 
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
 	"github.com/otelaudit/otelaudit/internal/durable"
 )
 
@@ -46,7 +47,7 @@ type maker struct {
 
 func newMaker() *maker { return &maker{origin: testOrigin, size: 40} }
 
-func (m *maker) record() Entry {
+func (m *maker) record() sink.Entry {
 	index := m.tree.Size()
 	event := fmt.Appendf(nil, `{"record":{"body":"%0*d"}}`, m.size, index)
 	link := chain.Link{
@@ -56,24 +57,24 @@ func (m *maker) record() Entry {
 	hash := link.Hash()
 	m.head = chain.Head{Seq: link.Seq, Hash: hash}
 	m.tree.Append(hash)
-	return Entry{Kind: audit.LineEvent, Link: link, Hash: hash, Event: event}
+	return sink.Entry{Kind: audit.LineEvent, Link: link, Hash: hash, Event: event}
 }
 
-func (m *maker) records(n int) []Entry {
-	entries := make([]Entry, n)
+func (m *maker) records(n int) []sink.Entry {
+	entries := make([]sink.Entry, n)
 	for i := range entries {
 		entries[i] = m.record()
 	}
 	return entries
 }
 
-func (m *maker) checkpoint() Entry {
+func (m *maker) checkpoint() sink.Entry {
 	c := chain.Checkpoint{Origin: m.origin, Size: m.tree.Size(), Root: m.tree.Root()}
 	signed, err := chain.SignCheckpoint(c, testKey)
 	if err != nil {
 		panic(err)
 	}
-	return Entry{
+	return sink.Entry{
 		Kind: audit.LineCheckpoint, Link: chain.Link{Origin: m.origin, Index: c.Size},
 		Note: signed, Range: m.tree.Range(),
 	}
@@ -91,20 +92,20 @@ func open(t testing.TB, config Config) *Sink {
 	return s
 }
 
-// noRefusal is the Refuse of tests in which nothing is refused.
-func noRefusal(e *Entry, reason string) error {
-	return fmt.Errorf("%s is refused: %s", e.coordinate(), reason)
+// noRefusal is the sink.Refuse of tests in which nothing is refused.
+func noRefusal(e *sink.Entry, reason string) error {
+	return fmt.Errorf("%s is refused: %s", coordinateOf(e), reason)
 }
 
-func write(t testing.TB, s *Sink, entries ...Entry) Result {
+func write(t testing.TB, s *Sink, entries ...sink.Entry) sink.Result {
 	t.Helper()
 	result, err := s.Write(t.Context(), entries, noRefusal)
 	require.NoError(t, err)
 	return result
 }
 
-func counts(r Result) Result {
-	return Result{Stored: r.Stored, Refused: r.Refused, Checkpoints: r.Checkpoints, Repeated: r.Repeated}
+func counts(r sink.Result) sink.Result {
+	return sink.Result{Stored: r.Stored, Refused: r.Refused, Checkpoints: r.Checkpoints, Repeated: r.Repeated}
 }
 
 func folder(directory string) string { return filepath.Join(directory, filepath.FromSlash(testOrigin)) }
@@ -121,7 +122,7 @@ func names(t testing.TB, directory string) []string {
 // the file that follows it), each file but the first of an origin begins with
 // the checkpoint that it is named by and that ends the file before, and all of
 // acknowledged are there, byte for byte.
-func check(t testing.TB, directory string, acknowledged []Entry) {
+func check(t testing.TB, directory string, acknowledged []sink.Entry) {
 	t.Helper()
 	seen := map[string][]byte{}
 	for _, origin := range []string{testOrigin, otherOrigin} {
@@ -129,8 +130,8 @@ func check(t testing.TB, directory string, acknowledged []Entry) {
 	}
 	for i := range acknowledged {
 		e := &acknowledged[i]
-		require.Equal(t, string(e.appendLine(nil)), string(seen[key(e.Link.Origin, e.coordinate())]),
-			"%s is acknowledged and not stored", e.coordinate())
+		require.Equal(t, string(appendLine(nil, e)), string(seen[key(e.Link.Origin, coordinateOf(e))]),
+			"%s is acknowledged and not stored", coordinateOf(e))
 	}
 }
 
@@ -203,7 +204,7 @@ func TestWriteStoresInOrder(t *testing.T) {
 	require.NoError(t, err)
 	var want []byte
 	for i := range entries {
-		want = entries[i].appendLine(want)
+		want = appendLine(want, &entries[i])
 	}
 	assert.Equal(t, string(want), string(text))
 	assert.Equal(t, int64(len(want)), result.Bytes)
@@ -286,11 +287,11 @@ func TestRepeatWithinBatch(t *testing.T) {
 	result := write(t, s, e, c, e, c)
 	assert.Equal(t, 1, result.Stored)
 	assert.Equal(t, 2, result.Repeated)
-	check(t, directory, []Entry{e, c})
+	check(t, directory, []sink.Entry{e, c})
 }
 
 // sealAgain returns another record, or checkpoint, at e's coordinate.
-func sealAgain(e Entry) Entry {
+func sealAgain(e sink.Entry) sink.Entry {
 	if e.Kind == audit.LineCheckpoint {
 		e.Note = append(slices.Clone(e.Note), "— other AAAAAA==\n"...)
 		return e
@@ -314,9 +315,9 @@ func TestConflict(t *testing.T) {
 					require.NoError(t, s.Close())
 					s = open(t, testConfig(directory))
 				}
-				_, err := s.Write(t.Context(), []Entry{entries[6], sealAgain(entries[position])}, noRefusal)
-				require.ErrorIs(t, err, ErrConflict)
-				require.ErrorContains(t, err, entries[position].coordinate().String())
+				_, err := s.Write(t.Context(), []sink.Entry{entries[6], sealAgain(entries[position])}, noRefusal)
+				require.ErrorIs(t, err, sink.ErrConflict)
+				require.ErrorContains(t, err, coordinateOf(&entries[position]).String())
 				require.ErrorContains(t, err, testOrigin)
 				assert.NotContains(t, err.Error(), "forged")
 				check(t, directory, entries[:6])
@@ -331,8 +332,8 @@ func TestConflictWithinBatch(t *testing.T) {
 	s := open(t, testConfig(directory))
 	m := newMaker()
 	e := m.record()
-	_, err := s.Write(t.Context(), []Entry{e, sealAgain(e)}, noRefusal)
-	require.ErrorIs(t, err, ErrConflict)
+	_, err := s.Write(t.Context(), []sink.Entry{e, sealAgain(e)}, noRefusal)
+	require.ErrorIs(t, err, sink.ErrConflict)
 	assert.Equal(t, 1, write(t, s, e).Stored)
 }
 
@@ -350,7 +351,7 @@ func TestDamagedLineIsNoRepeat(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, bytes.Replace(text, []byte("0001"), []byte("0007"), 1), 0o600))
 	s = open(t, testConfig(directory))
 	_, err = s.Write(t.Context(), entries, noRefusal)
-	require.ErrorIs(t, err, ErrConflict)
+	require.ErrorIs(t, err, sink.ErrConflict)
 }
 
 func TestRotation(t *testing.T) {
@@ -359,7 +360,7 @@ func TestRotation(t *testing.T) {
 	config.MaxFileBytes = 1000
 	s := open(t, config)
 	m := newMaker()
-	var all []Entry
+	var all []sink.Entry
 	for range 4 {
 		all = append(all, m.records(5)...)
 		all = append(all, m.checkpoint())
@@ -421,10 +422,10 @@ func TestTornTail(t *testing.T) {
 	m := newMaker()
 	entries := append(m.records(3), m.checkpoint())
 	next := m.record()
-	line := string(next.appendLine(nil))
+	line := string(appendLine(nil, &next))
 	var size int
 	for _, entry := range entries {
-		size += len(entry.appendLine(nil))
+		size += len(appendLine(nil, &entry))
 	}
 	require.Greater(t, len(line), toSector(size), "a hole can begin in the line")
 	for name, test := range map[string]struct {
@@ -511,11 +512,11 @@ func TestDamageIsNoConflict(t *testing.T) {
 	s := open(t, testConfig(directory))
 	write(t, s, entries[:2]...)
 	require.NoError(t, s.Close())
-	appendTo(t, filepath.Join(folder(directory), fileName(0)), "damaged\n"+string(entries[2].appendLine(nil)))
+	appendTo(t, filepath.Join(folder(directory), fileName(0)), "damaged\n"+string(appendLine(nil, &entries[2])))
 
 	s = open(t, testConfig(directory))
 	result := write(t, s, entries...)
-	assert.Equal(t, Result{Repeated: 3}, counts(result))
+	assert.Equal(t, sink.Result{Repeated: 3}, counts(result))
 }
 
 // Damage with sound lines behind it is for the verifier to name: it stays.
@@ -528,7 +529,7 @@ func TestDamageInTheMiddleStays(t *testing.T) {
 	path := filepath.Join(folder(directory), fileName(0))
 	appendTo(t, path, "what is this\n")
 	last := m.record()
-	appendTo(t, path, string(last.appendLine(nil)))
+	appendTo(t, path, string(appendLine(nil, &last)))
 	before, err := os.ReadFile(path)
 	require.NoError(t, err)
 
@@ -559,7 +560,7 @@ func TestClosed(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close())
 	_, err := s.Write(t.Context(), newMaker().records(1), noRefusal)
-	require.ErrorIs(t, err, ErrClosed)
+	require.ErrorIs(t, err, sink.ErrClosed)
 }
 
 func TestOriginMustBeOne(t *testing.T) {
@@ -588,7 +589,7 @@ func TestManyOrigins(t *testing.T) {
 	s := open(t, config)
 	first, second := newMaker(), newMaker()
 	second.origin = otherOrigin
-	var all []Entry
+	var all []sink.Entry
 	for range 5 {
 		all = append(all, first.record(), second.record())
 		write(t, s, all...)
@@ -605,10 +606,10 @@ func TestFileMovedAway(t *testing.T) {
 	write(t, s, first)
 	path := filepath.Join(folder(directory), fileName(0))
 	require.NoError(t, os.Rename(path, filepath.Join(directory, "rotated")))
-	_, err := s.Write(t.Context(), []Entry{second}, noRefusal)
+	_, err := s.Write(t.Context(), []sink.Entry{second}, noRefusal)
 	require.ErrorIs(t, err, errStale)
 	assert.Equal(t, 1, write(t, s, second).Stored)
-	check(t, directory, []Entry{second})
+	check(t, directory, []sink.Entry{second})
 }
 
 func TestFileTruncatedByOthers(t *testing.T) {
@@ -621,12 +622,12 @@ func TestFileTruncatedByOthers(t *testing.T) {
 	m.size = 400
 	first := m.record()
 	m.size = 40
-	all := []Entry{first, m.record()}
+	all := []sink.Entry{first, m.record()}
 	write(t, s, first)
 	require.NoError(t, os.Truncate(filepath.Join(folder(directory), fileName(0)), 0))
 	_, err := s.Write(t.Context(), all[1:], noRefusal)
 	require.ErrorIs(t, err, errStale)
-	assert.Equal(t, Result{Stored: 1, Repeated: 1}, counts(write(t, s, all...)), "the second reached the file all the same")
+	assert.Equal(t, sink.Result{Stored: 1, Repeated: 1}, counts(write(t, s, all...)), "the second reached the file all the same")
 	check(t, directory, all)
 	assert.Zero(t, logs.Len(), "the file was not filled up with zeros")
 }
@@ -651,7 +652,7 @@ func TestConcurrentWrites(t *testing.T) {
 	config.MaxFileBytes = 4000
 	s := open(t, config)
 	m := newMaker()
-	var all []Entry
+	var all []sink.Entry
 	for range 20 {
 		all = append(all, m.records(5)...)
 		all = append(all, m.checkpoint())
@@ -680,7 +681,7 @@ func TestCancelled(t *testing.T) {
 	cancel()
 	m := newMaker()
 	e := m.record()
-	_, err := s.Write(ctx, []Entry{e}, noRefusal)
+	_, err := s.Write(ctx, []sink.Entry{e}, noRefusal)
 	require.ErrorIs(t, err, ctx.Err())
 	assert.Equal(t, 1, write(t, s, e).Stored)
 }

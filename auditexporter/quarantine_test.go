@@ -229,7 +229,7 @@ func TestConflictInQuarantine(t *testing.T) {
 
 // other is another record at the coordinate of the poison.
 func other() *quarantine.Entry {
-	event := []byte(`{"record":{"body":"hush","observed_time_unix_nano":"0"}}`)
+	event := []byte(`{"record":{"body":{"stringValue":"hush"}}}`)
 	link := chain.Link{Origin: testOrigin, Index: 1, Stream: "tenant:acme", Seq: 2, Prev: sha256.Sum256(nil), Digest: sha256.Sum256(event)}
 	return &quarantine.Entry{Link: link, Hash: link.Hash(), Sink: "audit/archive", Reason: "forged", At: time.Unix(1, 0), Event: event}
 }

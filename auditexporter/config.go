@@ -7,10 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/config/configretry"
+	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/exporter/exporterhelper"
 
 	"github.com/otelaudit/otelaudit/audit"
@@ -27,8 +30,17 @@ const (
 	maxLineBytes     = audit.MaxLine
 )
 
-// Config of the audit exporter. Exactly one sink is set; `file` is the only one
-// so far.
+// Bounds of CircuitBreakerConfig.
+const (
+	maxFailureThreshold = 1000
+	maxCooldown         = time.Hour
+	maxInFlight         = 100
+)
+
+// Memory of the queue that keeps what an optional sink has not yet, in bytes.
+const optionalQueueBytes = 64 << 20
+
+// Config of the audit exporter. Exactly one sink is set.
 type Config struct {
 	// File stores lines in files below a directory.
 	File configoptional.Optional[FileConfig] `mapstructure:"file"`
@@ -38,17 +50,40 @@ type Config struct {
 
 	// Required says that a record counts as delivered only once this sink has
 	// it. It forbids a queue that would answer before that. Default true.
+	//
+	// A sink that is not required never delays the others: a bounded queue of
+	// its own takes what it has not yet, and what that cannot take is missed
+	// and counted.
 	Required bool `mapstructure:"required"`
 
-	// Timeout bounds one attempt. A write that has begun is ended all the
-	// same: what is cut is the reading of a large store before the first.
+	// CircuitBreaker keeps writes away from a sink that fails.
+	CircuitBreaker CircuitBreakerConfig `mapstructure:"circuit_breaker"`
+
+	// Timeout bounds one attempt, the wait for an open circuit breaker not
+	// counted. A write to a file that has begun is ended all the same: what is
+	// cut is the reading of a large store before the first.
 	Timeout exporterhelper.TimeoutConfig `mapstructure:",squash"`
 	// Retry is off by default: the audit processor's forwarder repeats without
-	// end and in order.
+	// end and in order. A sink that is not required always retries; then it
+	// says how.
 	Retry configretry.BackOffConfig `mapstructure:"retry_on_failure"`
-	// Queue is off by default: the processor's journal is the queue, and
-	// unlike one in memory it survives.
+	// Queue is off by default for a required sink: the processor's journal is
+	// the queue, and unlike one in memory it survives. One that is not
+	// required always has one, by default of 64 MiB.
 	Queue configoptional.Optional[exporterhelper.QueueBatchConfig] `mapstructure:"sending_queue"`
+}
+
+// CircuitBreakerConfig says when a sink that fails is left in peace, and for how
+// long. Meanwhile batches wait: none is lost and no attempt is spent.
+type CircuitBreakerConfig struct {
+	// FailureThreshold is how many attempts in a row fail before it opens. 1
+	// to 1000, default 5.
+	FailureThreshold int `mapstructure:"failure_threshold"`
+	// Cooldown is how long it stays open before the next trial. Up to 1 h,
+	// default 10 s.
+	Cooldown time.Duration `mapstructure:"cooldown"`
+	// HalfOpenMaxInFlight is how many trials run at once. 1 to 100, default 1.
+	HalfOpenMaxInFlight int `mapstructure:"half_open_max_in_flight"`
 }
 
 // FileConfig says where and how the file sink stores.
@@ -76,30 +111,78 @@ type QuarantineConfig struct {
 func createDefaultConfig() component.Config {
 	retry := configretry.NewDefaultBackOffConfig()
 	retry.Enabled = false
+	return &Config{
+		File:           configoptional.Default(FileConfig{MaxFileBytes: defaultFileBytes, MaxLineBytes: defaultLineBytes}),
+		Required:       true,
+		CircuitBreaker: CircuitBreakerConfig{FailureThreshold: 5, Cooldown: 10 * time.Second, HalfOpenMaxInFlight: 1},
+		Timeout:        exporterhelper.NewDefaultTimeoutConfig(),
+		Retry:          retry,
+		Queue:          configoptional.Default(requiredQueue()),
+	}
+}
+
+// requiredQueue answers only when a batch was stored.
+func requiredQueue() exporterhelper.QueueBatchConfig {
 	queue := exporterhelper.NewDefaultQueueConfig()
 	queue.WaitForResult = true
 	queue.NumConsumers = 1 // keeps the order
-	return &Config{
-		File:     configoptional.Default(FileConfig{MaxFileBytes: defaultFileBytes, MaxLineBytes: defaultLineBytes}),
-		Required: true,
-		Timeout:  exporterhelper.NewDefaultTimeoutConfig(),
-		Retry:    retry,
-		Queue:    configoptional.Default(queue),
+	return queue
+}
+
+// optionalQueue answers at once, and never waits.
+func optionalQueue() exporterhelper.QueueBatchConfig {
+	queue := exporterhelper.NewDefaultQueueConfig()
+	queue.NumConsumers = 1
+	queue.Sizer = exporterhelper.RequestSizerTypeBytes
+	queue.QueueSize = optionalQueueBytes
+	return queue
+}
+
+// Unmarshal gives a sink that is not required its queue before it reads what is
+// configured for it.
+func (c *Config) Unmarshal(conf *confmap.Conf) error {
+	role := struct {
+		Required bool `mapstructure:"required"`
+	}{c.Required}
+	if err := conf.Unmarshal(&role, confmap.WithIgnoreUnused()); err != nil {
+		return err
 	}
+	if !role.Required {
+		c.Queue = configoptional.Some(optionalQueue())
+	}
+	return conf.Unmarshal(c)
 }
 
 // Validate says what is wrong with the configuration, all at once.
 func (c *Config) Validate() error {
-	if !c.File.HasValue() {
-		return errors.Join(
-			errors.New("no sink is configured: set `file::directory` to where the audit files go"), c.validateQueue())
-	}
-	return errors.Join(c.validateQuarantine(), c.validateQueue())
+	return errors.Join(c.validateSink(), c.validateQuarantine(), c.validateQueue())
 }
 
-// quarantineDirectory is where refused records are kept.
+// sinks names the blocks of the sinks that are configured.
+func (c *Config) sinks() []string {
+	var names []string
+	if c.File.HasValue() {
+		names = append(names, "file")
+	}
+	return names
+}
+
+func (c *Config) validateSink() error {
+	switch names := c.sinks(); len(names) {
+	case 0:
+		return errors.New("no sink is configured: set `file::directory` to where the audit files go")
+	case 1:
+		return nil
+	default:
+		return fmt.Errorf("one exporter has one sink, found `%s`: use one exporter each, such as `audit/%s`,"+
+			" and list them all in the pipeline", strings.Join(names, "` and `"), names[1])
+	}
+}
+
+// quarantineDirectory is where refused records are kept, "" if that has to be
+// configured.
 func (c *Config) quarantineDirectory() string {
-	if c.Quarantine.Directory != "" {
+	if c.Quarantine.Directory != "" || !c.File.HasValue() {
 		return c.Quarantine.Directory
 	}
 	return filepath.Clean(c.File.Get().Directory) + ".quarantine"
@@ -107,8 +190,11 @@ func (c *Config) quarantineDirectory() string {
 
 // validateQuarantine keeps files that are not the sink's out of its store.
 func (c *Config) validateQuarantine() error {
-	if c.File.Get().Directory == "" {
-		return nil // named already
+	switch {
+	case !c.File.HasValue() && len(c.sinks()) > 0 && c.Quarantine.Directory == "":
+		return errors.New("`quarantine::directory` must be set: it is where records go that the sink refuses for good")
+	case !c.File.HasValue(), c.File.Get().Directory == "":
+		return nil // nothing to keep out of, or named already
 	}
 	store, err := filepath.Abs(c.File.Get().Directory)
 	if err != nil {
@@ -125,26 +211,53 @@ func (c *Config) validateQuarantine() error {
 	return nil
 }
 
-// validateQueue refuses queues that would lose what was acknowledged.
+// validateQueue refuses queues that would lose what was acknowledged, or delay
+// other sinks.
 func (c *Config) validateQueue() error {
+	if !c.Required {
+		return c.validateOptionalQueue()
+	}
 	if !c.Queue.HasValue() {
 		return nil
 	}
 	queue := c.Queue.Get()
 	var errs []error
-	if c.Required && !queue.WaitForResult {
+	if !queue.WaitForResult {
 		errs = append(errs, errors.New("`sending_queue::wait_for_result` must be true with `required: true`:"+
 			" a queue that answers at once reports records as delivered that no sink has yet;"+
 			" remove `sending_queue`, set `wait_for_result: true`, or set `required: false`"))
 	}
-	if c.Required && queue.Batch.HasValue() {
+	if queue.Batch.HasValue() {
 		errs = append(errs, errors.New("`sending_queue::batch` must be absent with `required: true`:"+
 			" a merged batch loses the context in which the audit processor learns what became of its records;"+
 			" remove `batch` (the processor sends large batches already), or set `required: false`"))
 	}
-	if !queue.WaitForResult && !c.Retry.Enabled {
-		errs = append(errs, errors.New("`retry_on_failure::enabled` must be true with a `sending_queue` that does not wait:"+
-			" without it the queue drops a batch at its first failure; set it, with `max_elapsed_time: 0` to repeat without end"))
+	return errors.Join(errs...)
+}
+
+func (c *Config) validateOptionalQueue() error {
+	if !c.Queue.HasValue() {
+		return errors.New("`sending_queue` must not be off with `required: false`:" +
+			" without a queue of its own this sink would delay the others; remove `sending_queue` for the default one")
+	}
+	if queue := c.Queue.Get(); queue.WaitForResult || queue.BlockOnOverflow {
+		return errors.New("`sending_queue::wait_for_result` and `::block_on_overflow` must be false with `required: false`:" +
+			" they would make the other sinks wait for this one; remove them, or set `required: true`")
+	}
+	return nil
+}
+
+// Validate says what is wrong with the circuit breaker's configuration.
+func (c *CircuitBreakerConfig) Validate() error {
+	var errs []error
+	if c.FailureThreshold < 1 || c.FailureThreshold > maxFailureThreshold {
+		errs = append(errs, fmt.Errorf("`failure_threshold` must be from 1 to %d, found %d", maxFailureThreshold, c.FailureThreshold))
+	}
+	if c.Cooldown <= 0 || c.Cooldown > maxCooldown {
+		errs = append(errs, fmt.Errorf("`cooldown` must be over 0 and up to %v, found %v", maxCooldown, c.Cooldown))
+	}
+	if c.HalfOpenMaxInFlight < 1 || c.HalfOpenMaxInFlight > maxInFlight {
+		errs = append(errs, fmt.Errorf("`half_open_max_in_flight` must be from 1 to %d, found %d", maxInFlight, c.HalfOpenMaxInFlight))
 	}
 	return errors.Join(errs...)
 }

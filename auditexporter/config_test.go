@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/confmap/confmaptest"
+	"go.opentelemetry.io/collector/exporter/exporterhelper"
 )
 
 func loadConfig(t *testing.T, name string) (*Config, error) {
@@ -61,6 +62,27 @@ func TestQueueThatWaits(t *testing.T) {
 	assert.False(t, config.Queue.Get().Batch.HasValue())
 }
 
+// A sink that is not required has a queue of its own without a word of it.
+func TestOptionalQueue(t *testing.T) {
+	for _, name := range []string{"audit/optional", "audit/optional_small"} {
+		config, err := loadConfig(t, name)
+		require.NoError(t, err)
+		require.True(t, config.Queue.HasValue())
+		queue := config.Queue.Get()
+		assert.False(t, queue.WaitForResult)
+		assert.False(t, queue.BlockOnOverflow)
+		assert.Equal(t, exporterhelper.RequestSizerTypeBytes, queue.Sizer)
+		assert.Equal(t, map[string]int64{"audit/optional": 64 << 20, "audit/optional_small": 1 << 20}[name], queue.QueueSize)
+	}
+}
+
+func TestBreakerDefaults(t *testing.T) {
+	config, err := loadConfig(t, "audit")
+	require.NoError(t, err)
+	assert.Equal(t, CircuitBreakerConfig{FailureThreshold: 5, Cooldown: 10 * time.Second, HalfOpenMaxInFlight: 1}, config.CircuitBreaker,
+		"those of the original logger")
+}
+
 func TestInvalid(t *testing.T) {
 	for name, want := range map[string]string{
 		"audit/empty":               "no sink is configured: set `file::directory`",
@@ -73,7 +95,12 @@ func TestInvalid(t *testing.T) {
 		"audit/store_is_here":       "`quarantine::directory` must not be in `file::directory`",
 		"audit/eager_queue":         "`sending_queue::wait_for_result` must be true with `required: true`",
 		"audit/batch":               "`sending_queue::batch` must be absent with `required: true`",
-		"audit/queue_without_retry": "`retry_on_failure::enabled` must be true with a `sending_queue` that does not wait",
+		"audit/optional_waits":      "`sending_queue::wait_for_result` and `::block_on_overflow` must be false with `required: false`",
+		"audit/optional_blocks":     "`sending_queue::wait_for_result` and `::block_on_overflow` must be false with `required: false`",
+		"audit/optional_no_queue":   "`sending_queue` must not be off with `required: false`",
+		"audit/breaker":             "`failure_threshold` must be from 1 to 1000, found 0",
+		"audit/breaker_cooldown":    "`cooldown` must be over 0 and up to 1h0m0s, found 2h0m0s",
+		"audit/breaker_trials":      "`half_open_max_in_flight` must be from 1 to 100, found 0",
 		"audit/unknown":             "compress",
 	} {
 		t.Run(name, func(t *testing.T) {

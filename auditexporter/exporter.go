@@ -13,9 +13,9 @@ import (
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/exporter"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.uber.org/zap"
 
 	"github.com/otelaudit/otelaudit/auditexporter/internal/filesink"
-	"github.com/otelaudit/otelaudit/auditexporter/internal/metadata"
 	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
 	"github.com/otelaudit/otelaudit/internal/quarantine"
 	"github.com/otelaudit/otelaudit/internal/receipt"
@@ -29,29 +29,44 @@ type auditExporter struct {
 	id        component.ID
 	config    *Config
 	settings  component.TelemetrySettings
-	telemetry *metadata.TelemetryBuilder
+	telemetry *telemetry
 	health    health
 	batches   sync.Pool // of *batch
 	sink      sink.Sink // nil before start
 	ward      *ward     // of what the sink refuses
+	breaker   *breaker  // in front of the sink
 }
 
 func newExporter(config *Config, set exporter.Settings) (*auditExporter, error) {
-	telemetry, err := metadata.NewTelemetryBuilder(set.TelemetrySettings)
+	telemetry, err := newTelemetry(set)
 	if err != nil {
 		return nil, fmt.Errorf("audit exporter telemetry: %w", err)
 	}
-	return &auditExporter{
+	e := &auditExporter{
 		id:        set.ID,
 		config:    config,
 		settings:  set.TelemetrySettings,
 		telemetry: telemetry,
 		batches:   sync.Pool{New: func() any { return &batch{} }},
-	}, nil
+	}
+	e.breaker = newBreaker(config.CircuitBreaker, e.breakerChanged)
+	return e, nil
+}
+
+// breakerChanged tells operators what the breaker does.
+func (e *auditExporter) breakerChanged(state breakerState) {
+	e.telemetry.breakerState(state)
+	if state == breakerOpen {
+		e.settings.Logger.Warn("the circuit breaker is open: the sink fails, batches wait",
+			zap.Duration("cooldown", e.config.CircuitBreaker.Cooldown))
+	} else {
+		e.settings.Logger.Info("the circuit breaker changed", zap.Stringer("state", state))
+	}
 }
 
 func (e *auditExporter) start(_ context.Context, host component.Host) error {
 	e.health.host = host
+	e.telemetry.breakerState(breakerClosed)
 	opened, err := e.openSink()
 	if err != nil {
 		return err
@@ -101,7 +116,7 @@ func (e *auditExporter) consume(ctx context.Context, logs plog.Logs) error {
 		return consumererror.NewPermanent(err)
 	}
 	if err != nil {
-		e.telemetry.ExporterAuditDigestMismatches.Add(ctx, 1)
+		e.telemetry.ExporterAuditDigestMismatches.Add(ctx, 1, e.telemetry.exporter)
 	} else {
 		err = e.write(ctx, b.entries)
 	}
@@ -110,28 +125,32 @@ func (e *auditExporter) consume(ctx context.Context, logs plog.Logs) error {
 }
 
 func (e *auditExporter) write(ctx context.Context, entries []sink.Entry) error {
+	return e.breaker.do(ctx, func() error { return e.attempt(ctx, entries) }, func(err error) bool {
+		// A sink that says so is up. And a caller who left says nothing of it.
+		return !errors.Is(err, receipt.ErrConflict) && ctx.Err() == nil
+	})
+}
+
+// attempt is one write. The time-out bounds it alone, and not the wait before.
+func (e *auditExporter) attempt(caller context.Context, entries []sink.Entry) error {
+	ctx := caller
+	if timeout := e.config.Timeout.Timeout; timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(caller, timeout)
+		defer cancel()
+	}
 	refused := admission{ward: e.ward}
 	result, err := e.sink.Write(ctx, entries, refused.refuse)
-	count(ctx, e.telemetry, &result)
+	e.telemetry.count(ctx, &result)
 	switch {
 	case errors.Is(err, sink.ErrConflict), errors.Is(err, quarantine.ErrConflict):
-		e.telemetry.ExporterAuditConflicts.Add(ctx, 1)
+		e.telemetry.conflict(ctx)
 		return fmt.Errorf("%w: %w", receipt.ErrConflict, err)
 	case err != nil:
-		e.telemetry.ExporterAuditWriteFailures.Add(ctx, 1)
+		e.telemetry.failure(ctx, err)
 		return err
 	}
 	refused.tell(ctx)
 	e.ward.answer(ctx)
 	return nil
-}
-
-func count(ctx context.Context, telemetry *metadata.TelemetryBuilder, result *sink.Result) {
-	telemetry.ExporterAuditStoredRecords.Add(ctx, int64(result.Stored))
-	telemetry.ExporterAuditQuarantinedRecords.Add(ctx, int64(result.Refused))
-	telemetry.ExporterAuditRepeatedLines.Add(ctx, int64(result.Repeated))
-	telemetry.ExporterAuditFileBytes.Add(ctx, result.Bytes)
-	if result.Sync > 0 {
-		telemetry.ExporterAuditSyncDuration.Record(ctx, result.Sync.Seconds())
-	}
 }

@@ -26,6 +26,7 @@ import (
 	"go.opentelemetry.io/collector/exporter/exportertest"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
 	"go.uber.org/zap"
@@ -437,13 +438,19 @@ func TestUnwritable(t *testing.T) {
 	err := f.ConsumeLogs(t.Context(), logs)
 	require.Error(t, err)
 	assert.False(t, consumererror.IsPermanent(err))
-	assertCount(t, f, 1, metadatatest.AssertEqualExporterAuditWriteFailures)
+	assertFailures(t, f, 1, "outage")
 	require.NoError(t, os.Remove(obstacle))
 	require.NoError(t, f.ConsumeLogs(t.Context(), logs))
 	assert.Len(t, f.stored(t), 2)
 	assert.Equal(t, []componentstatus.Status{
 		componentstatus.StatusRecoverableError, componentstatus.StatusOK,
 	}, f.host.statuses())
+}
+
+func assertFailures(t *testing.T, f *fixture, want int64, cause string) {
+	t.Helper()
+	assertCountOf(t, f, want, metadatatest.AssertEqualExporterAuditWriteFailures,
+		attribute.NewSet(attribute.String("exporter", "audit/archive"), attribute.String("cause", cause)))
 }
 
 func TestFileTelemetry(t *testing.T) {
@@ -453,7 +460,7 @@ func TestFileTelemetry(t *testing.T) {
 	path := filepath.Join(f.directory, filepath.FromSlash(testOrigin), "00000000000000000000.jsonl")
 	info, err := os.Stat(path)
 	require.NoError(t, err)
-	assertCount(t, f, info.Size(), metadatatest.AssertEqualExporterAuditFileBytes)
+	assertCount(t, f, info.Size(), metadatatest.AssertEqualExporterAuditWrittenBytes)
 	latency, err := f.telemetry.GetMetric("otelcol_exporter_audit_sync_duration")
 	require.NoError(t, err)
 	assert.NotNil(t, latency.Data)
@@ -464,7 +471,12 @@ type assertMetric func(
 
 func assertCount(t *testing.T, f *fixture, want int64, assertEqual assertMetric) {
 	t.Helper()
-	assertEqual(t, f.telemetry, []metricdata.DataPoint[int64]{{Value: want}},
+	assertCountOf(t, f, want, assertEqual, attribute.NewSet(attribute.String("exporter", "audit/archive")))
+}
+
+func assertCountOf(t *testing.T, f *fixture, want int64, assertEqual assertMetric, attributes attribute.Set) {
+	t.Helper()
+	assertEqual(t, f.telemetry, []metricdata.DataPoint[int64]{{Value: want, Attributes: attributes}},
 		metricdatatest.IgnoreTimestamp(), metricdatatest.IgnoreExemplars())
 }
 

@@ -25,11 +25,28 @@ func createLogs(ctx context.Context, set exporter.Settings, config component.Con
 	if err != nil {
 		return nil, err
 	}
+	if !c.Required {
+		return createOptional(ctx, set, c, e)
+	}
 	return exporterhelper.NewLogs(ctx, set, config, e.consume,
 		exporterhelper.WithStart(e.start),
 		exporterhelper.WithShutdown(e.shutdown),
-		exporterhelper.WithTimeout(c.Timeout),
+		exporterhelper.WithTimeout(exporterhelper.TimeoutConfig{}), // the exporter's own: it does not bound waiting
 		exporterhelper.WithRetry(c.Retry),
 		exporterhelper.WithQueue(c.Queue),
 	)
+}
+
+func createOptional(ctx context.Context, set exporter.Settings, c *Config, e *auditExporter) (exporter.Logs, error) {
+	worker := &optionalWorker{audit: e}
+	logs, err := exporterhelper.NewLogs(ctx, set, c, worker.consume,
+		exporterhelper.WithStart(e.start),
+		exporterhelper.WithShutdown(e.shutdown),
+		exporterhelper.WithTimeout(exporterhelper.TimeoutConfig{}),
+		exporterhelper.WithQueue(c.Queue),
+	)
+	if err != nil {
+		return nil, err
+	}
+	return &optionalLogs{Logs: logs, worker: worker}, nil
 }

@@ -16,7 +16,6 @@ import (
 
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/canonical"
-	"github.com/otelaudit/otelaudit/auditexporter/internal/metadata"
 	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
 	"github.com/otelaudit/otelaudit/internal/durable"
 	"github.com/otelaudit/otelaudit/internal/quarantine"
@@ -38,7 +37,7 @@ type ward struct {
 	directory string
 	sink      sink.Sink
 	logger    *zap.Logger
-	telemetry *metadata.TelemetryBuilder
+	telemetry *telemetry
 
 	mu   sync.Mutex    // over every change of the directory
 	lock *durable.Lock // guarded by mu, nil once closed
@@ -46,7 +45,7 @@ type ward struct {
 
 // openWard makes the directory and locks it, so that what is wrong with it shows
 // at the start and not when a record needs it.
-func openWard(id component.ID, directory string, of sink.Sink, logger *zap.Logger, telemetry *metadata.TelemetryBuilder) (*ward, error) {
+func openWard(id component.ID, directory string, of sink.Sink, logger *zap.Logger, telemetry *telemetry) (*ward, error) {
 	if err := quarantine.Make(directory); err != nil {
 		return nil, err
 	}
@@ -132,7 +131,7 @@ func (a *admission) tell(ctx context.Context) {
 
 // missed says that nobody seals what was done with n records.
 func (w *ward) missed(ctx context.Context, n int) {
-	w.telemetry.ExporterAuditUnsealedReports.Add(ctx, int64(n))
+	w.telemetry.ExporterAuditUnsealedReports.Add(ctx, int64(n), w.telemetry.exporter)
 	w.logger.Warn("no `audit.quarantine` record will be sealed, and verification will report what stands there as unexplained",
 		zap.String("cause", unsealed), zap.Int("records", n))
 }
@@ -143,7 +142,7 @@ func (w *ward) answer(ctx context.Context) {
 	asked, err := quarantine.Requests(w.directory, maxRequests)
 	if err != nil {
 		w.logger.Error("read the requests of the quarantine", zap.Error(err))
-		w.telemetry.ExporterAuditFailedRequests.Add(ctx, 1)
+		w.telemetry.ExporterAuditFailedRequests.Add(ctx, 1, w.telemetry.exporter)
 		return
 	}
 	for _, c := range asked {
@@ -193,15 +192,15 @@ func (w *ward) replay(ctx context.Context, e *quarantine.Entry, reason string) e
 		Kind: audit.LineEvent, Link: e.Link, Hash: e.Hash,
 		Event: e.Event, Resource: resource, Scope: scope, Record: scope.LogRecords().At(0),
 	})
-	count(ctx, w.telemetry, &result)
+	w.telemetry.count(ctx, &result)
 	if errors.Is(err, sink.ErrConflict) {
-		w.telemetry.ExporterAuditConflicts.Add(ctx, 1)
+		w.telemetry.conflict(ctx)
 	}
 	if err != nil {
 		return err
 	}
 	done := func() error {
-		w.telemetry.ExporterAuditReplayedRecords.Add(context.WithoutCancel(ctx), 1)
+		w.telemetry.ExporterAuditReplayedRecords.Add(context.WithoutCancel(ctx), 1, w.telemetry.exporter)
 		return w.remove(e.Coordinate())
 	}
 	delivery := receipt.DeliveryFrom(ctx)
@@ -224,7 +223,7 @@ func (w *ward) drop(ctx context.Context, e *quarantine.Entry, reason string) err
 	}
 	r := report(e, receipt.Dropped, reason)
 	r.Sealed = func() error {
-		w.telemetry.ExporterAuditDroppedRecords.Add(context.WithoutCancel(ctx), 1)
+		w.telemetry.ExporterAuditDroppedRecords.Add(context.WithoutCancel(ctx), 1, w.telemetry.exporter)
 		return w.remove(e.Coordinate())
 	}
 	delivery.Report(r)
@@ -239,7 +238,7 @@ func (w *ward) remove(c quarantine.Coordinate) error {
 
 // fail notes for the operator why a request could not be done.
 func (w *ward) fail(ctx context.Context, c quarantine.Coordinate, action quarantine.Action, cause error) {
-	w.telemetry.ExporterAuditFailedRequests.Add(ctx, 1)
+	w.telemetry.ExporterAuditFailedRequests.Add(ctx, 1, w.telemetry.exporter)
 	fields := []zap.Field{zap.Stringer("coordinate", c), zap.String("action", string(action)), zap.Error(cause)}
 	w.mu.Lock()
 	defer w.mu.Unlock()

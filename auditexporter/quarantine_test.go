@@ -205,7 +205,7 @@ func TestNoStubWithoutQuarantine(t *testing.T) {
 	assert.False(t, consumererror.IsPermanent(err))
 	assert.Empty(t, d.Take())
 	assert.NotContains(t, f.kinds(t), audit.LineStub)
-	assertCount(t, f, 1, metadatatest.AssertEqualExporterAuditWriteFailures)
+	assertFailures(t, f, 1, "outage")
 
 	require.NoError(t, os.Remove(records))
 	assert.Len(t, f.deliver(t, logs), 1)

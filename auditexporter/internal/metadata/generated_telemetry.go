@@ -23,21 +23,23 @@ func Tracer(settings component.TelemetrySettings) trace.Tracer {
 // TelemetryBuilder provides an interface for components to report telemetry
 // as defined in metadata and user config.
 type TelemetryBuilder struct {
-	meter                           metric.Meter
-	mu                              sync.Mutex
-	registrations                   []metric.Registration
-	ExporterAuditConflicts          metric.Int64Counter
-	ExporterAuditDigestMismatches   metric.Int64Counter
-	ExporterAuditDroppedRecords     metric.Int64Counter
-	ExporterAuditFailedRequests     metric.Int64Counter
-	ExporterAuditFileBytes          metric.Int64Counter
-	ExporterAuditQuarantinedRecords metric.Int64Counter
-	ExporterAuditRepeatedLines      metric.Int64Counter
-	ExporterAuditReplayedRecords    metric.Int64Counter
-	ExporterAuditStoredRecords      metric.Int64Counter
-	ExporterAuditSyncDuration       metric.Float64Histogram
-	ExporterAuditUnsealedReports    metric.Int64Counter
-	ExporterAuditWriteFailures      metric.Int64Counter
+	meter                            metric.Meter
+	mu                               sync.Mutex
+	registrations                    []metric.Registration
+	ExporterAuditCircuitBreakerState metric.Int64Gauge
+	ExporterAuditConflicts           metric.Int64Counter
+	ExporterAuditDigestMismatches    metric.Int64Counter
+	ExporterAuditDroppedRecords      metric.Int64Counter
+	ExporterAuditFailedRequests      metric.Int64Counter
+	ExporterAuditMissedRecords       metric.Int64Counter
+	ExporterAuditQuarantinedRecords  metric.Int64Counter
+	ExporterAuditRepeatedLines       metric.Int64Counter
+	ExporterAuditReplayedRecords     metric.Int64Counter
+	ExporterAuditStoredRecords       metric.Int64Counter
+	ExporterAuditSyncDuration        metric.Float64Histogram
+	ExporterAuditUnsealedReports     metric.Int64Counter
+	ExporterAuditWriteFailures       metric.Int64Counter
+	ExporterAuditWrittenBytes        metric.Int64Counter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -69,6 +71,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	}
 	builder.meter = Meter(settings)
 	var err, errs error
+	builder.ExporterAuditCircuitBreakerState, err = builder.meter.Int64Gauge(
+		"otelcol_exporter_audit_circuit_breaker_state",
+		metric.WithDescription("State of the circuit breaker, 0 closed, 1 half-open, 2 open. While it is not closed, batches wait for the sink. [Development]"),
+		metric.WithUnit("1"),
+	)
+	errs = errors.Join(errs, err)
 	builder.ExporterAuditConflicts, err = builder.meter.Int64Counter(
 		"otelcol_exporter_audit_conflicts",
 		metric.WithDescription("Attempts to write a coordinate that is stored with other content. Any is an alarm. [Development]"),
@@ -93,10 +101,10 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		metric.WithUnit("{request}"),
 	)
 	errs = errors.Join(errs, err)
-	builder.ExporterAuditFileBytes, err = builder.meter.Int64Counter(
-		"otelcol_exporter_audit_file_bytes",
-		metric.WithDescription("Bytes that were written to audit files and are durable. [Development]"),
-		metric.WithUnit("By"),
+	builder.ExporterAuditMissedRecords, err = builder.meter.Int64Counter(
+		"otelcol_exporter_audit_missed_records",
+		metric.WithDescription("Records that an optional sink does not have, because its queue was full or the collector shut down while it was away. [Development]"),
+		metric.WithUnit("{record}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ExporterAuditQuarantinedRecords, err = builder.meter.Int64Counter(
@@ -125,7 +133,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ExporterAuditSyncDuration, err = builder.meter.Float64Histogram(
 		"otelcol_exporter_audit_sync_duration",
-		metric.WithDescription("Time to append the lines of one batch to files and sync them. [Development]"),
+		metric.WithDescription("Time that the sink took to make one batch durable. [Development]"),
 		metric.WithUnit("s"),
 		metric.WithExplicitBucketBoundaries([]float64{0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5}...),
 	)
@@ -138,8 +146,14 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ExporterAuditWriteFailures, err = builder.meter.Int64Counter(
 		"otelcol_exporter_audit_write_failures",
-		metric.WithDescription("Attempts to write a batch that failed for another reason than a conflict. [Development]"),
+		metric.WithDescription("Attempts to write a batch that failed for another reason than a conflict. The cause operator is one that does not pass by itself. [Development]"),
 		metric.WithUnit("{attempt}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ExporterAuditWrittenBytes, err = builder.meter.Int64Counter(
+		"otelcol_exporter_audit_written_bytes",
+		metric.WithDescription("Bytes that the sink wrote or sent, and that are durable. [Development]"),
+		metric.WithUnit("By"),
 	)
 	errs = errors.Join(errs, err)
 	return &builder, errs

@@ -19,11 +19,12 @@ func TestSetupTelemetry(t *testing.T) {
 	tb, err := metadata.NewTelemetryBuilder(testTel.NewTelemetrySettings())
 	require.NoError(t, err)
 	defer tb.Shutdown()
+	tb.ExporterAuditCircuitBreakerState.Record(context.Background(), 1)
 	tb.ExporterAuditConflicts.Add(context.Background(), 1)
 	tb.ExporterAuditDigestMismatches.Add(context.Background(), 1)
 	tb.ExporterAuditDroppedRecords.Add(context.Background(), 1)
 	tb.ExporterAuditFailedRequests.Add(context.Background(), 1)
-	tb.ExporterAuditFileBytes.Add(context.Background(), 1)
+	tb.ExporterAuditMissedRecords.Add(context.Background(), 1)
 	tb.ExporterAuditQuarantinedRecords.Add(context.Background(), 1)
 	tb.ExporterAuditRepeatedLines.Add(context.Background(), 1)
 	tb.ExporterAuditReplayedRecords.Add(context.Background(), 1)
@@ -31,6 +32,10 @@ func TestSetupTelemetry(t *testing.T) {
 	tb.ExporterAuditSyncDuration.Record(context.Background(), 1)
 	tb.ExporterAuditUnsealedReports.Add(context.Background(), 1)
 	tb.ExporterAuditWriteFailures.Add(context.Background(), 1)
+	tb.ExporterAuditWrittenBytes.Add(context.Background(), 1)
+	AssertEqualExporterAuditCircuitBreakerState(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
 	AssertEqualExporterAuditConflicts(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
@@ -43,7 +48,7 @@ func TestSetupTelemetry(t *testing.T) {
 	AssertEqualExporterAuditFailedRequests(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
-	AssertEqualExporterAuditFileBytes(t, testTel,
+	AssertEqualExporterAuditMissedRecords(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualExporterAuditQuarantinedRecords(t, testTel,
@@ -65,6 +70,9 @@ func TestSetupTelemetry(t *testing.T) {
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualExporterAuditWriteFailures(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualExporterAuditWrittenBytes(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 

@@ -1,0 +1,168 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditexporter
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var errDown = errors.New("down")
+
+// breakerTest is a breaker in front of a sink that is down or not.
+type breakerTest struct {
+	*breaker
+	down   bool
+	calls  int
+	states []breakerState
+}
+
+func newBreakerTest() *breakerTest {
+	b := &breakerTest{}
+	b.breaker = newBreaker(CircuitBreakerConfig{FailureThreshold: 3, Cooldown: 10 * time.Second, HalfOpenMaxInFlight: 1},
+		func(s breakerState) { b.states = append(b.states, s) })
+	return b
+}
+
+func (b *breakerTest) try(ctx context.Context) error {
+	return b.do(ctx, func() error {
+		b.calls++
+		if b.down {
+			return errDown
+		}
+		return nil
+	}, func(error) bool { return true })
+}
+
+func (b *breakerTest) now() breakerState {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.state
+}
+
+func (b *breakerTest) openIt(t *testing.T) {
+	t.Helper()
+	b.down = true
+	for range 3 {
+		require.ErrorIs(t, b.try(t.Context()), errDown)
+	}
+	require.Equal(t, breakerOpen, b.now())
+}
+
+func TestBreakerOpensAfterFailuresInARow(t *testing.T) {
+	b := newBreakerTest()
+	for range 5 { // two failures, then it is well
+		b.down = true
+		require.Error(t, b.try(t.Context()))
+		require.Error(t, b.try(t.Context()))
+		b.down = false
+		require.NoError(t, b.try(t.Context()))
+	}
+	assert.Empty(t, b.states)
+	b.openIt(t)
+	assert.Equal(t, []breakerState{breakerOpen}, b.states)
+}
+
+// W18: the original logger spent its attempts on an open breaker, and lost the
+// event.
+func TestW18OpenBreakerWaitsAndSpendsNoAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBreakerTest()
+		b.openIt(t)
+		start, calls := time.Now(), b.calls
+		for range 20 { // an outage of many cool-downs
+			require.ErrorIs(t, b.try(t.Context()), errDown)
+		}
+		assert.Equal(t, 20, b.calls-calls, "one call a cool-down")
+		assert.Equal(t, 200*time.Second, time.Since(start))
+		b.down = false
+		require.NoError(t, b.try(t.Context()))
+		assert.Equal(t, breakerClosed, b.now())
+	})
+}
+
+func TestHalfOpenBreakerLetsOneThrough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBreakerTest()
+		b.openIt(t)
+		b.down = false
+		calls := 0
+		release := make(chan error)
+		results := make(chan error, 4)
+		for range 4 {
+			go func() {
+				results <- b.do(t.Context(), func() error {
+					calls++
+					return <-release
+				}, func(error) bool { return true })
+			}()
+		}
+		synctest.Wait()
+		time.Sleep(10 * time.Second) // the bubble's clock
+		synctest.Wait()
+		assert.Equal(t, 1, calls)
+		release <- errDown
+		synctest.Wait()
+		assert.Equal(t, breakerOpen, b.now())
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		assert.Equal(t, 2, calls)
+		release <- nil
+		for range 2 { // all others run once it is closed
+			release <- nil
+		}
+		failures := 0
+		for range 4 {
+			if <-results != nil {
+				failures++
+			}
+		}
+		assert.Equal(t, 1, failures)
+		assert.Equal(t, []breakerState{breakerOpen, breakerHalfOpen, breakerOpen, breakerHalfOpen, breakerClosed}, b.states)
+	})
+}
+
+func TestOpenBreakerEndsWithTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBreakerTest()
+		b.openIt(t)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err := b.try(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "circuit breaker is open")
+		assert.Equal(t, 3, b.calls)
+	})
+}
+
+func TestStoppedBreakerDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBreakerTest()
+		b.openIt(t)
+		waiting := make(chan error)
+		go func() { waiting <- b.try(t.Context()) }()
+		synctest.Wait()
+		b.stop()
+		b.stop()
+		require.ErrorIs(t, <-waiting, errStopped)
+		require.ErrorIs(t, b.try(t.Context()), errStopped)
+		assert.Equal(t, 3, b.calls)
+	})
+}
+
+// What is not the sink's fault does not open it.
+func TestBreakerCountsOnlyTheSinksFaults(t *testing.T) {
+	b := newBreakerTest()
+	for range 10 {
+		err := b.do(t.Context(), func() error { return errDown }, func(error) bool { return false })
+		require.ErrorIs(t, err, errDown)
+	}
+	assert.Equal(t, breakerClosed, b.now())
+}

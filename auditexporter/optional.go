@@ -1,0 +1,112 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditexporter
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/exporter"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.uber.org/zap"
+
+	"github.com/otelaudit/otelaudit/internal/receipt"
+)
+
+// optionalLogs is the exporter of a sink that is not required, in front of its
+// queue: it takes every batch and fails none, so that the other sinks of the
+// pipeline never wait for this one.
+type optionalLogs struct {
+	exporter.Logs // the queue, and behind it the worker
+	worker        *optionalWorker
+}
+
+// ConsumeLogs hands logs to the queue, or counts them as missed.
+func (l *optionalLogs) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
+	records := logs.LogRecordCount()
+	// By the time that the sink refuses something nobody listens any more.
+	err := l.Logs.ConsumeLogs(receipt.WithDelivery(ctx, nil), logs)
+	l.worker.taken(ctx, records, err)
+	return nil
+}
+
+// Shutdown ends all waiting first: what the sink does not take at once is missed.
+func (l *optionalLogs) Shutdown(ctx context.Context) error {
+	l.worker.audit.breaker.stop()
+	return l.Logs.Shutdown(ctx)
+}
+
+// optionalWorker stores what comes out of the queue. Safe for concurrent use.
+type optionalWorker struct {
+	audit *auditExporter
+
+	mu     sync.Mutex
+	missed int // guarded by mu; records since the queue took something
+}
+
+// taken notes what became of a batch at the queue: one line in the log when it
+// begins to miss records, and one when that is over.
+func (w *optionalWorker) taken(ctx context.Context, records int, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	logger := w.audit.settings.Logger
+	switch {
+	case err != nil:
+		w.audit.telemetry.ExporterAuditMissedRecords.Add(ctx, int64(records), w.audit.telemetry.exporter)
+		if w.missed == 0 {
+			logger.Error("an optional audit sink misses records: they are in the required sinks only", zap.Error(err))
+		}
+		w.missed += records
+	case w.missed > 0:
+		logger.Warn("an optional audit sink takes records again", zap.Int("missed_records", w.missed))
+		w.missed = 0
+	}
+}
+
+// consume tries until the sink has logs. It gives up when the exporter shuts
+// down, when trying again cannot help, or when `retry_on_failure` says so.
+func (w *optionalWorker) consume(ctx context.Context, logs plog.Logs) error {
+	wait := w.waits()
+	for started := time.Now(); ; {
+		err := w.audit.consume(ctx, logs)
+		if err == nil {
+			return nil
+		}
+		retry := w.audit.config.Retry
+		late := retry.Enabled && retry.MaxElapsedTime > 0 && time.Since(started) >= retry.MaxElapsedTime
+		if late || consumererror.IsPermanent(err) || !w.pause(ctx, wait.NextBackOff()) {
+			w.audit.telemetry.ExporterAuditMissedRecords.Add(ctx, int64(logs.LogRecordCount()), w.audit.telemetry.exporter)
+			return err
+		}
+	}
+}
+
+func (w *optionalWorker) waits() *backoff.ExponentialBackOff {
+	retry := w.audit.config.Retry
+	wait := &backoff.ExponentialBackOff{
+		InitialInterval:     retry.InitialInterval,
+		RandomizationFactor: retry.RandomizationFactor,
+		Multiplier:          retry.Multiplier,
+		MaxInterval:         retry.MaxInterval,
+	}
+	wait.Reset()
+	return wait
+}
+
+// pause waits, and says whether to go on.
+func (w *optionalWorker) pause(ctx context.Context, wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-w.audit.breaker.stopped:
+		return false
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,141 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditexporter
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/config/configoptional"
+
+	"github.com/otelaudit/otelaudit/auditexporter/internal/metadatatest"
+	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
+	"github.com/otelaudit/otelaudit/internal/receipt"
+)
+
+// optional makes the fixture's sink one that is not required.
+func optional(c *Config) {
+	c.Required = false
+	c.Queue = configoptional.Some(optionalQueue())
+	c.Retry.InitialInterval = time.Millisecond
+	c.Retry.MaxInterval = 10 * time.Millisecond
+	c.CircuitBreaker.Cooldown = 10 * time.Millisecond
+}
+
+// obstruct makes the file sink fail, until the returned function is called.
+func (f *fixture) obstruct(t *testing.T) (clear func()) {
+	t.Helper()
+	obstacle := filepath.Join(f.directory, "host-1")
+	require.NoError(t, os.WriteFile(obstacle, nil, 0o600))
+	return func() { require.NoError(t, os.Remove(obstacle)) }
+}
+
+// gate is a sink whose Write waits until it is opened.
+type gate struct {
+	sink.Sink
+	began chan struct{}
+	open  chan struct{}
+	once  sync.Once
+}
+
+func (g *gate) Write(ctx context.Context, entries []sink.Entry, refuse sink.Refuse) (sink.Result, error) {
+	g.once.Do(func() { close(g.began) })
+	select {
+	case <-g.open:
+	case <-ctx.Done():
+		return sink.Result{}, ctx.Err()
+	}
+	return g.Sink.Write(ctx, entries, refuse)
+}
+
+func TestOptionalSinkIsRetriedUntilItTakes(t *testing.T) {
+	f := startWith(t, t.TempDir(), optional)
+	clear := f.obstruct(t)
+	var s sealer
+	require.NoError(t, f.ConsumeLogs(t.Context(), s.batch(t, 2)))
+	require.Eventually(t, func() bool { return len(f.host.statuses()) > 0 }, 10*time.Second, time.Millisecond)
+	clear()
+	require.Eventually(t, func() bool { return len(f.stored(t)) == 2 }, 10*time.Second, time.Millisecond)
+}
+
+// Whatever happens to an optional sink, nobody waits for it, and what it misses
+// is counted.
+func TestOptionalSinkNeverDelays(t *testing.T) {
+	f := startWith(t, t.TempDir(), func(c *Config) {
+		optional(c)
+		c.Queue.Get().QueueSize = 64 << 10
+		c.Timeout.Timeout = 0
+	})
+	audit := f.Logs.(*optionalLogs).worker.audit
+	g := &gate{Sink: audit.sink, began: make(chan struct{}), open: make(chan struct{})}
+	audit.sink = g
+	var s sealer
+	require.NoError(t, f.ConsumeLogs(t.Context(), s.batch(t, 2)))
+	<-g.began
+	for range 100 {
+		require.NoError(t, f.ConsumeLogs(t.Context(), s.batch(t, 10)))
+	}
+	assert.Len(t, f.logs.FilterMessageSnippet("misses records").All(), 1, "said once")
+	close(g.open)
+	var stored int
+	require.Eventually(t, func() bool {
+		stored = len(f.stored(t))
+		return stored >= 12
+	}, 10*time.Second, time.Millisecond)
+	require.NoError(t, f.Shutdown(t.Context()))
+	stored = len(f.stored(t))
+	assert.Less(t, stored, 1002)
+	assertCount(t, f, int64(1002-stored), metadatatest.AssertEqualExporterAuditMissedRecords)
+}
+
+// A shutdown does not wait for a sink that is away: what it has not is missed.
+func TestOptionalSinkAwayAtShutdown(t *testing.T) {
+	f := startWith(t, t.TempDir(), func(c *Config) {
+		optional(c)
+		c.CircuitBreaker = CircuitBreakerConfig{FailureThreshold: 1, Cooldown: time.Hour, HalfOpenMaxInFlight: 1}
+	})
+	clear := f.obstruct(t)
+	var s sealer
+	for range 5 {
+		require.NoError(t, f.ConsumeLogs(t.Context(), s.batch(t, 2)))
+	}
+	require.Eventually(t, func() bool { return len(f.host.statuses()) > 0 }, 10*time.Second, time.Millisecond)
+	clear()
+	start := time.Now()
+	require.NoError(t, f.Shutdown(t.Context()))
+	assert.Less(t, time.Since(start), time.Minute, "not the cool-down")
+	stored := len(f.stored(t))
+	assertCount(t, f, int64(10-stored), metadatatest.AssertEqualExporterAuditMissedRecords)
+}
+
+// Nobody listens to what an optional sink refuses: it must not be told to a
+// delivery that is over.
+func TestOptionalSinkReportsToNobody(t *testing.T) {
+	f := startWith(t, t.TempDir(), optional)
+	var s sealer
+	d := &receipt.Delivery{}
+	require.NoError(t, f.ConsumeLogs(receipt.WithDelivery(t.Context(), d), s.poisoned(t)))
+	require.NoError(t, f.Shutdown(t.Context()))
+	assert.Empty(t, d.Take())
+	assertCount(t, f, 1, metadatatest.AssertEqualExporterAuditUnsealedReports)
+}
+
+// What can never be stored is missed as well, and keeps nothing back.
+func TestOptionalSinkAndUnsealedRecords(t *testing.T) {
+	f := startWith(t, t.TempDir(), optional)
+	var s sealer
+	unsealed := s.batch(t, 1)
+	first(unsealed).Attributes().Clear()
+	require.NoError(t, f.ConsumeLogs(t.Context(), unsealed))
+	require.NoError(t, f.ConsumeLogs(t.Context(), s.batch(t, 1)))
+	require.NoError(t, f.Shutdown(t.Context()))
+	assert.Len(t, f.stored(t), 1)
+	assertCount(t, f, 1, metadatatest.AssertEqualExporterAuditMissedRecords)
+}

@@ -111,6 +111,7 @@ type QuarantineConfig struct {
 func createDefaultConfig() component.Config {
 	retry := configretry.NewDefaultBackOffConfig()
 	retry.Enabled = false
+	retry.MaxElapsedTime = 0 // whoever retries does not give up
 	return &Config{
 		File:           configoptional.Default(FileConfig{MaxFileBytes: defaultFileBytes, MaxLineBytes: defaultLineBytes}),
 		Required:       true,

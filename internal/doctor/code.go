@@ -43,7 +43,7 @@ const (
 	codeNotKept        Code = "not-kept"
 	codeQueueMemory    Code = "queue-in-memory"
 	codeQueueDisk      Code = "queue-on-disk"
-	codeQueueOptional  Code = "queue-optional"
+	codeOptionalOnly   Code = "optional-only"
 	codeQueueBatch     Code = "queue-batch"
 	codeStorageMissing Code = "storage-missing"
 	codeStorageSync    Code = "storage-unsynced"
@@ -94,7 +94,7 @@ var severities = map[Code]Severity{
 	codeNotKept:        Error,
 	codeQueueMemory:    Error,
 	codeQueueDisk:      Warning,
-	codeQueueOptional:  Warning,
+	codeOptionalOnly:   Error,
 	codeQueueBatch:     Error,
 	codeStorageMissing: Error,
 	codeStorageSync:    Error,

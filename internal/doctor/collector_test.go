@@ -93,7 +93,7 @@ func TestDefaultsAreThoseOfComponents(t *testing.T) {
 
 	x := auditexporter.NewFactory().CreateDefaultConfig().(*auditexporter.Config)
 	assert.Equal(t, defaultExporterTimeout, x.Timeout.Timeout)
-	assert.Equal(t, defaultMaxElapsed, x.Retry.MaxElapsedTime)
+	assert.Zero(t, x.Retry.MaxElapsedTime)
 	assert.True(t, x.Required)
 	assert.False(t, x.Retry.Enabled || x.Queue.HasValue())
 }

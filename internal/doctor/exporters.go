@@ -14,23 +14,39 @@ var passing = []string{"debug", "logging", "nop"}
 
 const defaultMaxElapsed = 5 * time.Minute
 
-// checkKept finds pipelines whose records no exporter stores.
+// checkKept finds pipelines whose records no exporter stores for certain.
 func (e *examination) checkKept() {
 	for _, p := range e.sealed() {
 		guessed := p.guessed || slices.ContainsFunc(behind(p), func(other *pipeline) bool { return other.guessed })
-		keeps := slices.ContainsFunc(exportersBehind(p), func(x *part) bool {
-			return x.section == exporters && !x.is(passing...)
+		stores := slices.DeleteFunc(slices.Clone(exportersBehind(p)), func(x *part) bool {
+			return x.section != exporters || x.is(passing...)
 		})
-		if !keeps && !guessed {
-			at := p.node
-			if named := p.node.at(exporters); named != nil {
-				at = named
-			}
+		at := p.node
+		if named := p.node.at(exporters); named != nil {
+			at = named
+		}
+		switch {
+		case guessed:
+		case len(stores) == 0:
 			e.add(codeNotKept, at, p.path(exporters),
 				"no exporter of this pipeline stores anything: the journal counts records as delivered and deletes them",
 				"add an exporter that keeps: `audit: {file: {directory: …}}`")
+		case !slices.ContainsFunc(stores, func(x *part) bool { return !e.isOptional(x) }):
+			e.add(codeOptionalOnly, at, p.path(exporters),
+				"every store of this pipeline is optional: the journal counts records as delivered and deletes them, also those that a store misses",
+				"leave `required: false` out of one of them")
 		}
 	}
+}
+
+// isOptional says that an exporter of ours may miss records. What cannot be told
+// is taken to be required.
+func (e *examination) isOptional(x *part) bool {
+	if !isAudit(x) || !x.defined {
+		return false
+	}
+	required, ok := e.boolean(x, true, "required")
+	return ok && !required
 }
 
 // checkExporters judges what stands between the journal and the stores.
@@ -49,33 +65,23 @@ func (e *examination) checkExporters() {
 	}
 }
 
+// checkOurExporter judges the queue of a required sink. One that is optional has
+// a queue of its own, and repeats without being told to.
 func (e *examination) checkOurExporter(x *part) {
-	if !e.queues(x) {
-		return
-	}
 	required, ok := e.boolean(x, true, "required")
-	if !ok {
+	if !ok || !required || !e.queues(x) {
 		return
 	}
-	if required && e.batches(x) {
+	if e.batches(x) {
 		e.found(codeQueueBatch, x, []string{"sending_queue", "batch"},
 			"a merged batch loses the context in which the audit processor learns what became of its records: the exporter does not start",
 			"remove `batch`: the processor sends large batches already")
 	}
-	waits, ok := e.boolean(x, true, "sending_queue", "wait_for_result")
-	if !ok || waits {
-		return
-	}
-	if required {
+	if waits, ok := e.boolean(x, true, "sending_queue", "wait_for_result"); ok && !waits {
 		e.found(codeQueueMemory, x, []string{"sending_queue"},
 			"it answers before the store has the records: the journal would count them as delivered and delete them, so the exporter does not start",
 			"remove `sending_queue`: the journal is the queue; or set `wait_for_result: true`")
-	} else {
-		e.found(codeQueueOptional, x, []string{"sending_queue"},
-			"it answers before the store has the records: after a crash this store can lack some, and verification of it reports them as missing",
-			"remove `sending_queue` unless this store may be incomplete")
 	}
-	e.checkRetry(x, false)
 }
 
 func (e *examination) checkStockExporter(x *part) {
@@ -93,7 +99,7 @@ func (e *examination) checkStockExporter(x *part) {
 			"while the collector starts, the queue deletes what was in flight and writes it again later: a crash in between loses it, whatever is configured",
 			"write `sending_queue: {enabled: false}`: the journal is the queue, and keeps records until the exporter has sent them")
 		e.checkStorage(x, "sending_queue", "storage")
-		e.checkRetry(x, true)
+		e.checkRetry(x)
 		return
 	}
 	waits, ok := e.boolean(x, false, "sending_queue", "wait_for_result")
@@ -106,7 +112,7 @@ func (e *examination) checkStockExporter(x *part) {
 	}
 	e.found(codeQueueMemory, x, []string{"sending_queue"}, reason,
 		"write `sending_queue: {enabled: false}`: the journal is the queue; or set `wait_for_result: true`")
-	e.checkRetry(x, true)
+	e.checkRetry(x)
 }
 
 // queues says that an exporter has a queue: ours if it is asked for, a stock
@@ -130,8 +136,8 @@ func (e *examination) batches(x *part) bool {
 }
 
 // checkRetry finds a queue that drops what the store does not take.
-func (e *examination) checkRetry(x *part, onByDefault bool) {
-	enabled, ok := e.boolean(x, onByDefault, "retry_on_failure", "enabled")
+func (e *examination) checkRetry(x *part) {
+	enabled, ok := e.boolean(x, true, "retry_on_failure", "enabled")
 	if !ok {
 		return
 	}

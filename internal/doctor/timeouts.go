@@ -90,7 +90,11 @@ func (e *examination) checkAttempts(x *part, wait time.Duration) {
 	if !ok || !enabled {
 		return
 	}
-	elapsed, ok := e.duration(x, defaultMaxElapsed, "retry_on_failure", "max_elapsed_time")
+	gives := defaultMaxElapsed
+	if isAudit(x) {
+		gives = 0 // ours does not give up
+	}
+	elapsed, ok := e.duration(x, gives, "retry_on_failure", "max_elapsed_time")
 	if ok && (elapsed == 0 || elapsed >= wait) {
 		e.found(codeTimeoutOrder, x, []string{"retry_on_failure", "max_elapsed_time"},
 			fmt.Sprintf("its attempts may take %s, and the processor waits %v: the processor learns of a failure after it has answered", endless(elapsed), wait),

@@ -17,7 +17,7 @@ ROUNDS   ?= 500
 BACKLOG  ?= 4294967296
 SEEDS    ?= 100000
 
-.PHONY: run build test check bench bench-stock bench-peers testbed testbed-soak simulation generate fmt fmt-check lint vet tidy-check
+.PHONY: run build deps test check bench bench-stock bench-peers testbed testbed-soak simulation generate fmt fmt-check lint vet tidy-check
 .PHONY: generate-check litter-check fuzz clean
 
 run: build
@@ -35,7 +35,11 @@ _build/.generated: builder-config.yaml go.mod go.sum tools/go.mod
 	$(BUILDER) --config=builder-config.yaml --skip-strict-versioning=false --skip-compilation
 	touch $@
 
-test: build
+# What the tests need beside Go, make and git: a PostgreSQL server.
+deps:
+	tools/deps.sh
+
+test: deps build
 	$(GO) test $(RACE) -timeout 14m ./...
 
 check: litter-check fmt-check vet lint tidy-check generate-check
@@ -87,12 +91,12 @@ _build/peers/.generated: testbed/peers/builder-config.yaml go.mod go.sum tools/g
 	$(BUILDER) --config=testbed/peers/builder-config.yaml --skip-strict-versioning=false --skip-compilation
 	touch $@
 
-testbed: build
+testbed: deps build
 	$(GO) test -count=1 -timeout 14m -v ./testbed/...
 
 # The same scenarios, longer, and what they measured as a table in _build/soak.md:
 # make testbed-soak EVENTS=20000000 ROUNDS=1000
-testbed-soak: build
+testbed-soak: deps build
 	rm -f _build/soak.md
 	$(GO) test -count=1 -timeout 0 -v ./testbed -run 'TestMixedLoad|TestScenario' -events $(EVENTS) -rounds $(ROUNDS) \
 		-backlog $(BACKLOG) -results $(CURDIR)/_build/soak.md

@@ -111,6 +111,13 @@ var rules = []rule{
 		},
 	},
 	{
+		name: "only tests import the test server",
+		why:  "it starts processes, and belongs in no binary",
+		check: func(s source) []string {
+			return s.importing(func(path string) bool { return within(path, module+"/internal/pgtest") })
+		},
+	},
+	{
 		name: "the command is thin",
 		why: "an auditor's tool must not depend on the machines whose work it checks; " +
 			"of what they leave on disk it reads, for operators, the journal and the quarantine, where it also leaves requests; " +
@@ -211,6 +218,7 @@ func TestArchitectureRulesCatch(t *testing.T) {
 		"nothing registers itself":                 {"auditexporter", `package p; func init() {}`},
 		"randomness is chosen with care":           {"internal/journal", `package p; import _ "math/rand"`},
 		"internal/doctor reads text, nothing else": {"internal/doctor", `package p; import _ "go.opentelemetry.io/collector/confmap"`},
+		"only tests import the test server":        {"cmd/otelaudit", `package p; import _ "github.com/otelaudit/otelaudit/internal/pgtest"`},
 		"only tests import the fault disk":         {"internal/journal", `package p; import _ "github.com/otelaudit/otelaudit/internal/journal/faultdisk"`},
 	}
 	for _, r := range rules {

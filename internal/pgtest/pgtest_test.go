@@ -150,7 +150,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 func openTo(t *testing.T, directory string) {
 	t.Helper()
 	for path := directory; strings.HasPrefix(path, os.TempDir()) && path != os.TempDir(); path = filepath.Dir(path) {
-		require.NoError(t, os.Chmod(path, 0o755)) //nolint:gosec // holds no secret
+		require.NoError(t, os.Chmod(path, 0o755))
 	}
 }
 

@@ -60,3 +60,9 @@ func Clean(err error) error {
 	}
 	return f
 }
+
+// HasCode says whether err wraps a Fault of the given SQLSTATE.
+func HasCode(err error, code string) bool {
+	var fault *Fault
+	return errors.As(err, &fault) && fault.Code == code
+}

@@ -37,7 +37,7 @@ func OpenReader(ctx context.Context, dsn string, table Table) (*Reader, error) {
 	}
 	r := &Reader{conn: conn, table: table}
 	if err := table.CheckVersion(ctx, conn); err != nil {
-		return nil, errors.Join(Clean(err), r.Close())
+		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
@@ -149,7 +149,7 @@ type feed struct {
 func (f *feed) declare(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, fmt.Sprintf("DECLARE %s NO SCROLL CURSOR FOR SELECT %s FROM %s ORDER BY %s", f.name, f.columns, f.from, f.order))
 	if err != nil {
-		return fmt.Errorf("read table %s: %w", f.table, err)
+		return fmt.Errorf("read table %s: %w", f.table, Clean(err))
 	}
 	return nil
 }
@@ -160,7 +160,7 @@ func (f *feed) fill(ctx context.Context, tx pgx.Tx) error {
 	}
 	rows, err := tx.Query(ctx, fmt.Sprintf("FETCH %d FROM %s", fetchRows, f.name), pgx.QueryResultFormats{pgx.BinaryFormatCode})
 	if err != nil {
-		return fmt.Errorf("read table %s: %w", f.table, err)
+		return fmt.Errorf("read table %s: %w", f.table, Clean(err))
 	}
 	defer rows.Close()
 	f.held = make([]Stored, 0, fetchRows)
@@ -171,7 +171,7 @@ func (f *feed) fill(ctx context.Context, tx pgx.Tx) error {
 	}
 	f.done = len(f.held) == 0
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("read table %s: %w", f.table, err)
+		return fmt.Errorf("read table %s: %w", f.table, Clean(err))
 	}
 	return nil
 }
@@ -284,7 +284,9 @@ func decodeInt64(raw []byte) int64 {
 	return int64(binary.BigEndian.Uint64(raw))
 }
 
-func decodeHash(raw []byte, hash *chain.Hash) bool { return copy(hash[:], raw) == len(raw) && len(raw) == chain.HashSize }
+func decodeHash(raw []byte, hash *chain.Hash) bool {
+	return copy(hash[:], raw) == len(raw) && len(raw) == chain.HashSize
+}
 
 // decodeArray reads an array of one dimension without NULL.
 func decodeArray(raw []byte) (elements [][]byte, ok bool) {

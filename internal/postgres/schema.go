@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // ErrVersion says that the tables are not those that this version needs.
@@ -37,7 +36,7 @@ type migration struct {
 	sql     string
 }
 
-// migrations returns all steps in their order.
+// migrationSteps returns all steps in their order.
 func (t Table) migrationSteps() []migration {
 	names, err := fs.Glob(migrationFiles, "migrations/*.sql")
 	if err != nil {
@@ -109,8 +108,8 @@ func (t Table) applied(m migration) string {
 func (t Table) Migrate(ctx context.Context, conn *pgx.Conn) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, t.lock()+t.prepare(), pgx.QueryExecModeSimpleProtocol); err != nil {
-			var refused *pgconn.PgError
-			if errors.As(err, &refused) && refused.Code == "42P07" { // duplicate_table
+			err = Clean(err)
+			if HasCode(err, "42P07") { // duplicate_table
 				return fmt.Errorf("%w: %w", ErrForeign, err)
 			}
 			return fmt.Errorf("make table of migrations: %w", err)
@@ -125,7 +124,7 @@ func (t Table) Migrate(ctx context.Context, conn *pgx.Conn) error {
 		}
 		for _, step := range steps[version:] {
 			if _, err := tx.Exec(ctx, step.sql+t.applied(step), pgx.QueryExecModeSimpleProtocol); err != nil {
-				return fmt.Errorf("migration %s: %w", step.name, err)
+				return fmt.Errorf("migration %s: %w", step.name, Clean(err))
 			}
 		}
 		return nil
@@ -141,8 +140,7 @@ type Querier interface {
 // those of this version.
 func (t Table) CheckVersion(ctx context.Context, conn Querier) error {
 	version, err := t.version(ctx, conn)
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) && refused.Code == "42P01" { // undefined_table
+	if HasCode(err, "42P01") { // undefined_table
 		version, err = 0, nil
 	}
 	if err != nil {
@@ -157,7 +155,7 @@ func (t Table) CheckVersion(ctx context.Context, conn Querier) error {
 func (t Table) version(ctx context.Context, conn Querier) (version int, err error) {
 	err = conn.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM "+t.migrations()).Scan(&version)
 	if err != nil {
-		return 0, fmt.Errorf("read version of tables: %w", err)
+		return 0, fmt.Errorf("read version of tables: %w", Clean(err))
 	}
 	return version, nil
 }

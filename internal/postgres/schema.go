@@ -25,6 +25,10 @@ var ErrForeign = errors.New("table was not made by otelaudit")
 // number can. It is part of the schema: every version has the same.
 const lockKey = 8031727
 
+// LockOrigin makes writers of one origin take turns until the transaction ends.
+// Its one argument is the origin.
+var LockOrigin = fmt.Sprintf("SELECT pg_advisory_xact_lock(hashtextextended($1, %d))", lockKey)
+
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 

@@ -44,6 +44,8 @@ const optionalQueueBytes = 64 << 20
 type Config struct {
 	// File stores lines in files below a directory.
 	File configoptional.Optional[FileConfig] `mapstructure:"file"`
+	// Postgres stores rows in a PostgreSQL database.
+	Postgres configoptional.Optional[PostgresConfig] `mapstructure:"postgres"`
 
 	// Quarantine keeps the records that the sink refuses for good.
 	Quarantine QuarantineConfig `mapstructure:"quarantine"`
@@ -114,6 +116,7 @@ func createDefaultConfig() component.Config {
 	retry.MaxElapsedTime = 0 // whoever retries does not give up
 	return &Config{
 		File:           configoptional.Default(FileConfig{MaxFileBytes: defaultFileBytes, MaxLineBytes: defaultLineBytes}),
+		Postgres:       configoptional.Default(defaultPostgres()),
 		Required:       true,
 		CircuitBreaker: CircuitBreakerConfig{FailureThreshold: 5, Cooldown: 10 * time.Second, HalfOpenMaxInFlight: 1},
 		Timeout:        exporterhelper.NewDefaultTimeoutConfig(),
@@ -164,6 +167,9 @@ func (c *Config) sinks() []string {
 	var names []string
 	if c.File.HasValue() {
 		names = append(names, "file")
+	}
+	if c.Postgres.HasValue() {
+		names = append(names, "postgres")
 	}
 	return names
 }

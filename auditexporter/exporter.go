@@ -81,6 +81,9 @@ func (e *auditExporter) start(_ context.Context, host component.Host) error {
 
 // openSink opens the one sink that is configured.
 func (e *auditExporter) openSink() (sink.Sink, error) {
+	if e.config.Postgres.HasValue() {
+		return e.openPostgres(e.config.Postgres.Get())
+	}
 	file := e.config.File.Get()
 	return filesink.Open(filesink.Config{
 		Directory:    file.Directory,

@@ -54,7 +54,9 @@ func seal(t testing.TB, index uint64, logs plog.Logs) *sealed {
 	return s
 }
 
-func (s *sealed) derive(d *Deriver) *Row { return d.Derive(s.resource, s.record, &s.link, s.hash, s.canonical) }
+func (s *sealed) derive(d *Deriver) *Row {
+	return d.Derive(s.resource, s.record, &s.link, s.hash, s.canonical)
+}
 
 // record seals one record that fill makes.
 func record(t testing.TB, fill func(resource pcommon.Map, record plog.LogRecord)) *sealed {
@@ -329,4 +331,25 @@ func FuzzDerive(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte("some bytes that make some attributes of some record"))
 	f.Fuzz(func(t *testing.T, data []byte) { checkDerive(t, data) })
+}
+
+// Of keys that occur twice the last counts, wherever they are.
+func TestRepeatedKeys(t *testing.T) {
+	twice := func(key string) string {
+		return `{"key":"` + key + `","value":{"stringValue":"first"}},{"key":"` + key + `","value":{"stringValue":"last"}}`
+	}
+	logs, err := (&plog.JSONUnmarshaler{}).UnmarshalLogs([]byte(`{"resourceLogs":[{"resource":{"attributes":[` + twice(audit.ResourceHostName) +
+		`]},"scopeLogs":[{"logRecords":[{"attributes":[` + twice(audit.AttributeActorID) + `,` + twice(audit.AttributeCollectorTenant) +
+		`,{"key":"` + audit.AttributeMetadata + `","value":{"kvlistValue":{"values":[` + twice("k") + `]}}}]}]}]}]}`))
+	require.NoError(t, err)
+	s := seal(t, 0, logs)
+	var d, again Deriver
+	row := s.derive(&d)
+	assert.Empty(t, row.Difference(again.DeriveCanonical(&s.link, s.hash, s.canonical)))
+	for column, want := range map[string]string{
+		"actor_id": "last", "tenant_id": "last", "context": `{"sourceHost":"last"}`, "metadata": `{"k":"last"}`,
+	} {
+		got, _ := row.Column(column)
+		assert.Equal(t, want, got, column)
+	}
 }

@@ -150,6 +150,8 @@ func (c *Config) Unmarshal(conf *confmap.Conf) error {
 	}
 	if !role.Required {
 		c.Queue = configoptional.Some(optionalQueue())
+		// The circuit breaker spares the sink; what is longer only keeps the copy behind.
+		c.Retry.InitialInterval, c.Retry.MaxInterval = time.Second, 5*time.Second
 	}
 	return conf.Unmarshal(c)
 }
@@ -241,11 +243,29 @@ func (c *Config) validateOptionalQueue() error {
 		return errors.New("`sending_queue` must not be off with `required: false`:" +
 			" without a queue of its own this sink would delay the others; remove `sending_queue` for the default one")
 	}
-	if queue := c.Queue.Get(); queue.WaitForResult || queue.BlockOnOverflow {
+	queue := c.Queue.Get()
+	if least := leastQueue(queue.Sizer); queue.QueueSize < least {
+		return fmt.Errorf("`sending_queue::queue_size` must be at least %d (%s), found %d:"+
+			" the audit processor sends up to that much at once, and a batch that never fits is missed",
+			least, queue.Sizer.String(), queue.QueueSize)
+	}
+	if queue.WaitForResult || queue.BlockOnOverflow {
 		return errors.New("`sending_queue::wait_for_result` and `::block_on_overflow` must be false with `required: false`:" +
 			" they would make the other sinks wait for this one; remove them, or set `required: true`")
 	}
 	return nil
+}
+
+// leastQueue is what a few of the audit processor's sends need: each has up to
+// 8,192 records or 3 MiB.
+func leastQueue(sizer exporterhelper.RequestSizerType) int64 {
+	switch sizer {
+	case exporterhelper.RequestSizerTypeBytes:
+		return 8 << 20
+	case exporterhelper.RequestSizerTypeItems:
+		return 16384
+	}
+	return 1
 }
 
 // Validate says what is wrong with the circuit breaker's configuration.

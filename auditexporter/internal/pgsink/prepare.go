@@ -1,0 +1,229 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package pgsink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
+
+	"github.com/otelaudit/otelaudit/audit"
+	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
+	"github.com/otelaudit/otelaudit/internal/postgres"
+)
+
+// work is memory for one batch: its rows as they are copied.
+type work struct {
+	deriver postgres.Deriver
+	encoded []byte
+	rows    []span // by entry
+	months  map[month]struct{}
+}
+
+// span is where a row is in what is encoded.
+type span struct{ start, end int }
+
+// keepMemory is the size in bytes up to which a batch's memory is kept.
+const keepMemory = 32 << 20
+
+func (w *work) release() {
+	w.encoded, w.rows = w.encoded[:0], w.rows[:0]
+	clear(w.months)
+	if cap(w.encoded) > keepMemory {
+		*w = work{}
+	}
+}
+
+// encode derives and encodes the rows of all events.
+func (w *work) encode(entries []sink.Entry) error {
+	if w.months == nil {
+		w.months = map[month]struct{}{}
+	}
+	for i := range entries {
+		e := &entries[i]
+		if e.Link.Index > math.MaxInt64 || e.Link.Seq > math.MaxInt64 {
+			return fmt.Errorf("%s: index or sequence number is larger than a bigint", e.Coordinate())
+		}
+		start := len(w.encoded)
+		if e.Kind == audit.LineEvent {
+			row := w.deriver.Derive(e.Resource.Resource(), e.Record, &e.Link, e.Hash, e.Event)
+			w.encoded = row.AppendCopy(w.encoded)
+			w.months[monthOf(row.OccurredAt())] = struct{}{}
+		}
+		w.rows = append(w.rows, span{start, len(w.encoded)})
+	}
+	return nil
+}
+
+// prepare does what comes before the transaction: rows, tables, partitions.
+func (s *Sink) prepare(ctx context.Context, w *work, entries []sink.Entry) error {
+	if err := w.encode(entries); err != nil {
+		return err
+	}
+	if err := s.prepareTables(ctx); err != nil {
+		return err
+	}
+	return s.preparePartitions(ctx, w.months)
+}
+
+// prepareTables looks at the tables before the first batch, and makes them if
+// it may.
+func (s *Sink) prepareTables(ctx context.Context) error {
+	select {
+	case s.preparing <- struct{}{}:
+		defer func() { <-s.preparing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if s.isReady() {
+		return nil
+	}
+	err := s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+		if err := checkServer(ctx, conn); err != nil {
+			return err
+		}
+		err := s.config.Table.CheckVersion(ctx, conn)
+		if !s.config.CreateSchema || !errors.Is(err, postgres.ErrVersion) {
+			return err
+		}
+		return s.config.Table.Migrate(ctx, conn.Conn())
+	})
+	if err != nil {
+		return fmt.Errorf("look at the tables: %w", postgres.Clean(err))
+	}
+	s.setReady(true)
+	return nil
+}
+
+func (s *Sink) isReady() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ready
+}
+
+func (s *Sink) setReady(ready bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ready = ready
+}
+
+const settings = "current_setting('server_version_num')::integer, current_setting('server_encoding')," +
+	" current_setting('fsync'), current_setting('synchronous_commit'), current_setting('transaction_read_only')"
+
+// server is what the server says of itself.
+type server struct {
+	version                                int
+	encoding, fsync, synchronous, readOnly string
+}
+
+func (s *server) into() []any {
+	return []any{&s.version, &s.encoding, &s.fsync, &s.synchronous, &s.readOnly}
+}
+
+func checkServer(ctx context.Context, conn postgres.Querier) error {
+	var s server
+	if err := conn.QueryRow(ctx, "SELECT "+settings).Scan(s.into()...); err != nil {
+		return fmt.Errorf("look at the server's settings: %w", postgres.Clean(err))
+	}
+	return s.check()
+}
+
+const oldestVersion = 14
+
+// check refuses a server that would not keep what it committed.
+func (s *server) check() error {
+	operator := func(text string, args ...any) error {
+		return fmt.Errorf("%w: %s", sink.ErrOperator, fmt.Sprintf(text, args...))
+	}
+	switch {
+	case s.version < oldestVersion*10000:
+		return operator("the server has version %d, needed is %d or newer", s.version/10000, oldestVersion)
+	case s.encoding != "UTF8":
+		return operator("the database has the encoding %s, needed is UTF8: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0", s.encoding)
+	case s.readOnly != "off":
+		return operator("the server takes no writes, it may be a standby:" +
+			" let `postgres::dsn` lead to the primary (target_session_attrs=read-write)")
+	case s.fsync != "on":
+		return operator("the server runs with fsync = off and would lose what it acknowledged: set fsync = on")
+	case s.synchronous == "off":
+		return operator("synchronous_commit is off, so that a crash would lose what was acknowledged:" +
+			" set it to on for this user (ALTER ROLE … SET synchronous_commit = on) or in postgresql.conf")
+	}
+	return nil
+}
+
+// month is a month in UTC, counted from the year 0.
+type month int
+
+func monthOf(t time.Time) month {
+	t = t.UTC()
+	return month(t.Year()*12 + int(t.Month()) - 1)
+}
+
+func (m month) first() time.Time {
+	return time.Date(int(m)/12, time.Month(int(m)%12+1), 1, 0, 0, 0, 0, time.UTC)
+}
+
+// For which months there are partitions of their own. The database knows the
+// same bounds, a little wider.
+const (
+	monthsPast  = 24
+	monthsAhead = 2
+	askAgain    = time.Minute
+)
+
+// preparePartitions asks for the partitions of a batch, and of the time to come.
+// Where one cannot be made its rows go to the default partition: that is told,
+// and fails nothing.
+func (s *Sink) preparePartitions(ctx context.Context, batch map[month]struct{}) error {
+	now := time.Now()
+	wanted := s.missingPartitions(now, batch)
+	for _, m := range wanted {
+		var made bool
+		err := s.pool.QueryRow(ctx, "SELECT "+s.config.Table.PartitionFunction()+"($1)", m.first()).Scan(&made)
+		if err = postgres.Clean(err); err != nil {
+			if fault := faultOf(err); fault == nil || !isPartitionFault(fault) {
+				return fmt.Errorf("make the partition of %s: %w", m.first().Format("2006-01"), err)
+			}
+			s.config.Logger.Warn("a partition cannot be made: its records go to the default partition, and move over once it can",
+				zap.String("table", s.config.Table.String()), zap.String("month", m.first().Format("2006-01")), zap.Error(err))
+		}
+		s.mu.Lock()
+		if s.months[m] = now.Add(askAgain); made {
+			s.months[m] = time.Time{}
+		}
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// isPartitionFault says that the partition is the matter, not the connection.
+func isPartitionFault(f *postgres.Fault) bool {
+	switch f.Class() {
+	case classConstraint, classAccess, "55", "57": // 55P03: somebody reads the default partition; 57014: too slow
+		return f.Code != "57P01" && f.Code != "57P02" && f.Code != "57P03" // the server is going
+	}
+	return false
+}
+
+func (s *Sink) missingPartitions(now time.Time, batch map[month]struct{}) []month {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	current := monthOf(now)
+	var missing []month
+	for m := current - monthsPast; m <= current+monthsAhead; m++ {
+		if _, in := batch[m]; !in && m < current {
+			continue
+		}
+		if again, asked := s.months[m]; !asked || !again.IsZero() && now.After(again) {
+			missing = append(missing, m)
+		}
+	}
+	return missing
+}

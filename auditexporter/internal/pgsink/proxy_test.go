@@ -1,0 +1,136 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package pgsink
+
+import (
+	"bytes"
+	"net"
+	"net/url"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
+	"github.com/otelaudit/otelaudit/auditexporter/internal/sink/sinktest"
+)
+
+// poisoned seals a record that forbidPoison forbids.
+func poisoned(t *testing.T, m *sinktest.Maker) sink.Entry {
+	return m.Record(t, func(record plog.LogRecord) { record.SetEventName("poison") })
+}
+
+// proxy stands between a sink and the server and cuts the connection where the
+// client learns least: at the commit.
+type proxy struct {
+	dsn    string
+	server string
+
+	mu    sync.Mutex
+	armed string // guarded by mu; "", "before" or "after" the server has committed
+	open  []net.Conn
+}
+
+func newProxy(t *testing.T, dsn string) *proxy {
+	t.Helper()
+	parsed, err := url.Parse(dsn)
+	require.NoError(t, err)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &proxy{server: parsed.Host}
+	parsed.Host = listener.Addr().String()
+	p.dsn = parsed.String()
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() { p.serve(client) })
+		}
+	})
+	t.Cleanup(func() {
+		listener.Close()
+		p.mu.Lock()
+		for _, conn := range p.open {
+			conn.Close()
+		}
+		p.mu.Unlock()
+		serving.Wait()
+	})
+	return p
+}
+
+func (p *proxy) cutAtCommit(stored bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.armed = "before"; stored {
+		p.armed = "after"
+	}
+}
+
+// disarm says, once, that the next commit is to be cut, and how.
+func (p *proxy) disarm(sent []byte) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !bytes.Contains(bytes.ToLower(sent), []byte("commit\x00")) {
+		return ""
+	}
+	armed := p.armed
+	p.armed = ""
+	return armed
+}
+
+func (p *proxy) serve(client net.Conn) {
+	defer client.Close()
+	server, err := net.Dial("tcp", p.server)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	p.mu.Lock()
+	p.open = append(p.open, client, server)
+	p.mu.Unlock()
+	var cut sync.Mutex // held where answers are to be kept back
+	var back sync.WaitGroup
+	back.Go(func() {
+		defer client.Close()
+		buffer := make([]byte, 64<<10)
+		for {
+			n, err := server.Read(buffer)
+			if err != nil {
+				return
+			}
+			if !cut.TryLock() {
+				return // this is the answer to the commit
+			}
+			_, err = client.Write(buffer[:n])
+			cut.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	})
+	defer back.Wait()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := client.Read(buffer)
+		if err != nil {
+			server.Close()
+			return
+		}
+		switch p.disarm(buffer[:n]) {
+		case "before":
+			server.Close()
+			return
+		case "after":
+			cut.Lock() // for good
+		}
+		if _, err := server.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}

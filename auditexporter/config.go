@@ -44,6 +44,8 @@ const optionalQueueBytes = 64 << 20
 type Config struct {
 	// File stores lines in files below a directory.
 	File configoptional.Optional[FileConfig] `mapstructure:"file"`
+	// HTTP posts to an endpoint.
+	HTTP configoptional.Optional[HTTPConfig] `mapstructure:"http"`
 
 	// Quarantine keeps the records that the sink refuses for good.
 	Quarantine QuarantineConfig `mapstructure:"quarantine"`
@@ -104,7 +106,8 @@ type FileConfig struct {
 type QuarantineConfig struct {
 	// Directory is made if it is missing, with mode 0700, and locked: one
 	// exporter at a time. It must not be below the file sink's. Default is the
-	// file sink's directory with `.quarantine` behind its name.
+	// file sink's directory with `.quarantine` behind its name; required with
+	// any other sink.
 	Directory string `mapstructure:"directory"`
 }
 
@@ -114,6 +117,7 @@ func createDefaultConfig() component.Config {
 	retry.MaxElapsedTime = 0 // whoever retries does not give up
 	return &Config{
 		File:           configoptional.Default(FileConfig{MaxFileBytes: defaultFileBytes, MaxLineBytes: defaultLineBytes}),
+		HTTP:           configoptional.Default(defaultHTTPConfig()),
 		Required:       true,
 		CircuitBreaker: CircuitBreakerConfig{FailureThreshold: 5, Cooldown: 10 * time.Second, HalfOpenMaxInFlight: 1},
 		Timeout:        exporterhelper.NewDefaultTimeoutConfig(),
@@ -167,13 +171,17 @@ func (c *Config) sinks() []string {
 	if c.File.HasValue() {
 		names = append(names, "file")
 	}
+	if c.HTTP.HasValue() {
+		names = append(names, "http")
+	}
 	return names
 }
 
 func (c *Config) validateSink() error {
 	switch names := c.sinks(); len(names) {
 	case 0:
-		return errors.New("no sink is configured: set `file::directory` to where the audit files go")
+		return errors.New("no sink is configured: set `file::directory` to where the audit files go," +
+			" or `http::endpoint` to where they are posted")
 	case 1:
 		return nil
 	default:

@@ -172,4 +172,3 @@ func (s *Sink) Close() error {
 }
 
 var _ sink.Sink = (*Sink)(nil)
-

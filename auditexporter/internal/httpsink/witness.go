@@ -111,7 +111,7 @@ func (d *delivery) others() []int {
 	}
 	some := make([]int, 0, maxTried-1)
 	for k := range maxTried - 1 {
-		some = append(some, all[k*len(all)/(maxTried-1)])
+		some = append(some, all[k*(len(all)-1)/(maxTried-2)])
 	}
 	return some
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/textproto"
@@ -16,7 +17,9 @@ import (
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/confighttp"
+	"go.opentelemetry.io/collector/config/configmiddleware"
 	"go.opentelemetry.io/collector/config/configopaque"
+	"go.opentelemetry.io/collector/extension/extensionmiddleware"
 
 	"github.com/otelaudit/otelaudit/auditexporter/internal/httpsink"
 	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
@@ -123,29 +126,50 @@ func isLoopback(host string) bool {
 
 // open makes the client and the sink. Nothing is sent yet.
 func (c *HTTPConfig) open(ctx context.Context, host component.Host, settings component.TelemetrySettings) (sink.Sink, error) {
-	client, err := c.client(ctx, host, settings)
+	client, transport, err := c.client(ctx, host, settings)
 	if err != nil {
 		return nil, fmt.Errorf("`http`: %w", err)
 	}
 	return httpsink.Open(httpsink.Config{
-		Client: client, Endpoint: c.Endpoint, Format: httpsink.Format(c.Format),
+		Client: client, CloseIdle: transport.closeIdle, Endpoint: c.Endpoint, Format: httpsink.Format(c.Format),
 		MaxRequestBytes: c.MaxRequestBytes, MaxRequestRecords: c.MaxRequestRecords, Secrets: c.SigningSecrets,
 		FollowRedirects: c.FollowRedirects, Credentials: c.hasCredentials(), Logger: settings.Logger,
 	})
 }
 
-func (c *HTTPConfig) client(ctx context.Context, host component.Host, settings component.TelemetrySettings) (*http.Client, error) {
-	var extensions map[component.ID]component.Component
-	if host != nil {
-		extensions = host.GetExtensions()
-	}
-	return c.ToClient(ctx, extensions, settings)
+func (c *HTTPConfig) client(ctx context.Context, host component.Host, settings component.TelemetrySettings) (*http.Client, *innermost, error) {
+	transport := &innermost{}
+	id := component.MustNewIDWithName("audit", "http_transport")
+	extensions := map[component.ID]component.Component{id: transport}
+	maps.Copy(extensions, host.GetExtensions())
+	config := c.ClientConfig
+	config.Middlewares = append(slices.Clone(config.Middlewares), configmiddleware.Config{ID: id})
+	client, err := config.ToClient(ctx, extensions, settings)
+	return client, transport, err
 }
+
+// innermost is the last middleware of the client. It learns the transport:
+// nothing that the collector puts around that closes idle connections.
+type innermost struct {
+	component.StartFunc
+	component.ShutdownFunc
+	transport http.RoundTripper
+}
+
+// GetHTTPRoundTripper implements extensionmiddleware.HTTPClient.
+func (i *innermost) GetHTTPRoundTripper(context.Context) (extensionmiddleware.WrapHTTPRoundTripperFunc, error) {
+	return func(_ context.Context, transport http.RoundTripper) (http.RoundTripper, error) {
+		i.transport = transport
+		return transport, nil
+	}, nil
+}
+
+func (i *innermost) closeIdle() { (&http.Client{Transport: i.transport}).CloseIdleConnections() }
 
 // hasCredentials says whether requests carry something that another host must
 // not see.
 func (c *HTTPConfig) hasCredentials() bool {
 	address, err := url.Parse(c.Endpoint)
 	return c.Auth.HasValue() || c.Cookies.HasValue() || len(c.Middlewares) > 0 || len(c.Headers) > 0 ||
-		err != nil || address.User != nil
+		err != nil || address.User != nil || address.RawQuery != ""
 }

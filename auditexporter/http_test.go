@@ -197,3 +197,14 @@ func TestHTTPStartRefuses(t *testing.T) {
 	require.ErrorContains(t, logs.Start(t.Context(), componenttest.NewNopHost()), "`http`: ")
 	require.NoError(t, logs.Shutdown(context.Background()))
 }
+
+// The endpoint outlives the exporter, and no connection to it is left.
+func TestHTTPShutdownClosesConnections(t *testing.T) {
+	r := receivertest.New(t, receivertest.Config{Format: "ndjson"})
+	f := startHTTP(t, r, func(c *HTTPConfig) { c.Format = "ndjson" })
+	var s sealer
+	f.deliver(t, s.batch(t, 1))
+	require.Equal(t, 1, r.Connections())
+	require.NoError(t, f.Shutdown(t.Context()))
+	assert.Eventually(t, func() bool { return r.Connections() == 0 }, 10*time.Second, time.Millisecond)
+}

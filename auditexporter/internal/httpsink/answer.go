@@ -127,12 +127,17 @@ func (s *Sink) leaveAlone(value string) {
 	s.notBefore = now.Add(min(wait, maxWait))
 }
 
+// maxHost is the longest name that DNS has.
+const maxHost = 253
+
+// hostOf is all that is told of where a redirect points.
 func hostOf(response *http.Response) string {
 	location, err := response.Location()
 	if err != nil {
 		return ""
 	}
-	return location.Hostname()
+	host := location.Hostname()
+	return host[:min(len(host), maxHost)]
 }
 
 // transportError is what is said of a request without an answer. Whether the

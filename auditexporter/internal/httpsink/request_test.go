@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/textproto"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -39,30 +40,41 @@ func integrityOf(t *testing.T, e *sink.Entry) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// The vector of docs/http.md.
-func TestIdempotencyKeyVector(t *testing.T) {
-	const origin = "host-1/00112233445566aa/20261123T090700Z-0a1b2c3d"
-	event := sink.Entry{Kind: audit.LineEvent, Link: chain.Link{Origin: origin, Index: 41}, Hash: chain.Hash{0: 0xab, 31: 0x01}}
-	gone := sink.Entry{Kind: audit.LineEvent, Link: chain.Link{Origin: origin, Index: 42}, Hash: chain.Hash{0: 0xcd, 31: 0x02}}
-	checkpoint := sink.Entry{Kind: audit.LineCheckpoint, Link: chain.Link{Origin: origin, Index: 43}, Note: []byte("note\n")}
-	s := &Sink{config: Config{Format: FormatNDJSON}}
-	key := s.keyOf([]item{{entry: &event}, {entry: &gone, refused: "too long"}, {entry: &checkpoint}})
+// The vectors of docs/http.md.
+const (
+	keyOrigin = "host-1/00112233445566aa/20261123T090700Z-0a1b2c3d"
+	keyText   = "otelaudit/1 ndjson\n" +
+		"event " + keyOrigin + " 41 ab00000000000000000000000000000000000000000000000000000000000001\n" +
+		"stub " + keyOrigin + " 42 cd00000000000000000000000000000000000000000000000000000000000002\n" +
+		"checkpoint " + keyOrigin + " 43 389ed6887e49a315f706f6c2b931b1dcf0d797c91437124f32eb98555c669758\n"
+	keyVector = "d68b126e7fca85edab27a9488e8cdd91dbbada2dc71bda1c6cda9258b22bddda"
 
-	text := "otelaudit/1 ndjson\n" +
-		"event " + origin + " 41 ab00000000000000000000000000000000000000000000000000000000000001\n" +
-		"stub " + origin + " 42 cd00000000000000000000000000000000000000000000000000000000000002\n" +
-		"checkpoint " + origin + " 43 389ed6887e49a315f706f6c2b931b1dcf0d797c91437124f32eb98555c669758\n"
-	want := sha256.Sum256([]byte(text))
-	assert.Equal(t, hex.EncodeToString(want[:]), key)
-	assert.Equal(t, "d68b126e7fca85edab27a9488e8cdd91dbbada2dc71bda1c6cda9258b22bddda", key)
+	signatureVector = "t=1790000000,v1=630f2d68459fdd1dec6c99ac9ae354cb2d961888fb993dd04643838d9b0811dc," +
+		"v1=bbe9edc8de208c240e1e4d0d82fe9aa25d396e8f3005450d431190b76a839e73"
+)
+
+func TestIdempotencyKeyVector(t *testing.T) {
+	event := sink.Entry{Kind: audit.LineEvent, Link: chain.Link{Origin: keyOrigin, Index: 41}, Hash: chain.Hash{0: 0xab, 31: 0x01}}
+	gone := sink.Entry{Kind: audit.LineEvent, Link: chain.Link{Origin: keyOrigin, Index: 42}, Hash: chain.Hash{0: 0xcd, 31: 0x02}}
+	checkpoint := sink.Entry{Kind: audit.LineCheckpoint, Link: chain.Link{Origin: keyOrigin, Index: 43}, Note: []byte("note\n")}
+	s := &Sink{config: Config{Format: FormatNDJSON}}
+	assert.Equal(t, keyVector, s.keyOf([]item{{entry: &event}, {entry: &gone, refused: "too long"}, {entry: &checkpoint}}))
+	sum := sha256.Sum256([]byte(keyText))
+	assert.Equal(t, keyVector, hex.EncodeToString(sum[:]))
+	for _, other := range [][]item{
+		{{entry: &event}, {entry: &gone}, {entry: &checkpoint}},
+		{{entry: &gone, refused: "too long"}, {entry: &event}, {entry: &checkpoint}},
+		{{entry: &event}, {entry: &gone, refused: "too long"}},
+	} {
+		assert.NotEqual(t, keyVector, s.keyOf(other))
+	}
 }
 
-// The vector of docs/http.md.
 func TestSignatureVector(t *testing.T) {
 	at := time.Unix(1_790_000_000, 999)
 	body := []byte(`{"events":[]}`)
 	got := signature([]configopaque.String{"0123456789abcdef", "fedcba9876543210"}, at, body)
-	assert.Equal(t, "t=1790000000,v1=630f2d68459fdd1dec6c99ac9ae354cb2d961888fb993dd04643838d9b0811dc,v1=bbe9edc8de208c240e1e4d0d82fe9aa25d396e8f3005450d431190b76a839e73", got)
+	assert.Equal(t, signatureVector, got)
 	for _, secret := range []string{"0123456789abcdef", "fedcba9876543210"} {
 		assert.True(t, receivertest.CheckSignature(secret, got, body, at.Add(time.Minute)))
 		assert.False(t, receivertest.CheckSignature(secret, got, append(body, ' '), at))
@@ -230,3 +242,17 @@ func TestOpenRefuses(t *testing.T) {
 
 // quietLog takes what a server says of clients that do not trust it.
 func quietLog(t *testing.T) *log.Logger { return log.New(t.Output(), "", 0) }
+
+// docs/http.md shows the vectors and the check that the tests use.
+func TestDocumentation(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/http.md")
+	require.NoError(t, err)
+	assert.Contains(t, string(page), keyVector)
+	assert.Contains(t, string(page), keyText)
+	assert.Contains(t, string(page), "\n"+signatureVector+"\n")
+	source, err := os.ReadFile("receivertest/signature.go")
+	require.NoError(t, err)
+	_, check, found := strings.Cut(string(source), "\nfunc CheckSignature")
+	require.True(t, found)
+	assert.Contains(t, string(page), "func CheckSignature"+check)
+}

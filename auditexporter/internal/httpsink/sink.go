@@ -32,9 +32,11 @@ import (
 
 // Config says where and how to send.
 type Config struct {
-	// Client sends. Its redirect policy is replaced. The sink closes its idle
-	// connections, where its transport can do that.
+	// Client sends. Its redirect policy is replaced.
 	Client *http.Client
+	// CloseIdle closes the idle connections of the client. nil where
+	// Client.CloseIdleConnections does.
+	CloseIdle func()
 	// Endpoint is the URL that is posted to.
 	Endpoint string
 	Format   Format
@@ -89,6 +91,9 @@ func Open(config Config) (*Sink, error) {
 	}
 	if config.remember == 0 {
 		config.remember = maxRemembered
+	}
+	if config.CloseIdle == nil {
+		config.CloseIdle = config.Client.CloseIdleConnections
 	}
 	client := *config.Client
 	s := &Sink{
@@ -167,7 +172,7 @@ func (s *Sink) Close() error {
 	s.end()
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
-	s.client.CloseIdleConnections()
+	s.config.CloseIdle()
 	return nil
 }
 

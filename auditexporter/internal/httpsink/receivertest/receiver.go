@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -68,6 +69,8 @@ type Receiver struct {
 	held     map[string]held // by coordinate or event id
 	stored   []Entry
 	problems []string
+
+	connections map[net.Conn]bool
 }
 
 type held struct {
@@ -79,8 +82,10 @@ type held struct {
 // password and a query that must not show anywhere.
 func New(t testing.TB, config Config) *Receiver {
 	t.Helper()
-	r := &Receiver{config: config, keys: map[string]bool{}, held: map[string]held{}}
-	r.server = httptest.NewServer(http.HandlerFunc(r.serve))
+	r := &Receiver{config: config, keys: map[string]bool{}, held: map[string]held{}, connections: map[net.Conn]bool{}}
+	r.server = httptest.NewUnstartedServer(http.HandlerFunc(r.serve))
+	r.server.Config.ConnState = r.connection
+	r.server.Start()
 	r.URL = strings.Replace(r.server.URL, "http://", "http://user-hush:password-hush@", 1) + "/audit?token=hush"
 	t.Cleanup(func() {
 		r.server.Close()
@@ -135,6 +140,23 @@ func (r *Receiver) Replays() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.replays
+}
+
+// Connections counts those that are open.
+func (r *Receiver) Connections() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.connections)
+}
+
+func (r *Receiver) connection(c net.Conn, state http.ConnState) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if state == http.StateClosed || state == http.StateHijacked {
+		delete(r.connections, c)
+	} else {
+		r.connections[c] = true
+	}
 }
 
 func (r *Receiver) problem(format string, arguments ...any) {

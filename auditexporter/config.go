@@ -46,6 +46,8 @@ type Config struct {
 	File configoptional.Optional[FileConfig] `mapstructure:"file"`
 	// HTTP posts to an endpoint.
 	HTTP configoptional.Optional[HTTPConfig] `mapstructure:"http"`
+	// Postgres stores rows in a PostgreSQL database.
+	Postgres configoptional.Optional[PostgresConfig] `mapstructure:"postgres"`
 
 	// Quarantine keeps the records that the sink refuses for good.
 	Quarantine QuarantineConfig `mapstructure:"quarantine"`
@@ -118,6 +120,7 @@ func createDefaultConfig() component.Config {
 	return &Config{
 		File:           configoptional.Default(FileConfig{MaxFileBytes: defaultFileBytes, MaxLineBytes: defaultLineBytes}),
 		HTTP:           configoptional.Default(defaultHTTPConfig()),
+		Postgres:       configoptional.Default(defaultPostgres()),
 		Required:       true,
 		CircuitBreaker: CircuitBreakerConfig{FailureThreshold: 5, Cooldown: 10 * time.Second, HalfOpenMaxInFlight: 1},
 		Timeout:        exporterhelper.NewDefaultTimeoutConfig(),
@@ -173,6 +176,9 @@ func (c *Config) sinks() []string {
 	}
 	if c.HTTP.HasValue() {
 		names = append(names, "http")
+	}
+	if c.Postgres.HasValue() {
+		names = append(names, "postgres")
 	}
 	return names
 }

@@ -81,9 +81,18 @@ func (e *auditExporter) start(ctx context.Context, host component.Host) error {
 
 // openSink opens the one sink that is configured.
 func (e *auditExporter) openSink(ctx context.Context) (sink.Sink, error) {
-	if e.config.HTTP.HasValue() {
+	switch {
+	case e.config.HTTP.HasValue():
 		return e.config.HTTP.Get().open(ctx, e.health.host, e.settings)
+	case e.config.Postgres.HasValue():
+		return e.openPostgres(e.config.Postgres.Get())
+	default:
+		return e.openFile()
 	}
+}
+
+// openFile opens the file sink.
+func (e *auditExporter) openFile() (sink.Sink, error) {
 	file := e.config.File.Get()
 	return filesink.Open(filesink.Config{
 		Directory:    file.Directory,

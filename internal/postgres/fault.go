@@ -17,6 +17,14 @@ var ErrDSN = errors.New("dsn cannot be read: it must be a URL such as postgres:/
 	" or pairs such as host=… user=… dbname=…; in a URL, a password's special characters must be percent-encoded;" +
 	" files that it names (sslrootcert, sslcert, sslkey, service file) must be there")
 
+// CheckDSN returns ErrDSN for what is no connection string.
+func CheckDSN(dsn string) error {
+	if _, err := pgconn.ParseConfig(dsn); err != nil {
+		return ErrDSN
+	}
+	return nil
+}
+
 // Fault is an error of the database without what it may repeat of a row.
 type Fault struct {
 	Code       string // SQLSTATE

@@ -187,7 +187,7 @@ func (c *Config) validateSink() error {
 	switch names := c.sinks(); len(names) {
 	case 0:
 		return errors.New("no sink is configured: set `file::directory` to where the audit files go," +
-			" or `http::endpoint` to where they are posted")
+			" `http::endpoint` to where they are posted, or `postgres::dsn` to the database with their table")
 	case 1:
 		return nil
 	default:

@@ -44,6 +44,8 @@ const optionalQueueBytes = 64 << 20
 type Config struct {
 	// File stores lines in files below a directory.
 	File configoptional.Optional[FileConfig] `mapstructure:"file"`
+	// HTTP posts to an endpoint.
+	HTTP configoptional.Optional[HTTPConfig] `mapstructure:"http"`
 	// Postgres stores rows in a PostgreSQL database.
 	Postgres configoptional.Optional[PostgresConfig] `mapstructure:"postgres"`
 
@@ -106,7 +108,8 @@ type FileConfig struct {
 type QuarantineConfig struct {
 	// Directory is made if it is missing, with mode 0700, and locked: one
 	// exporter at a time. It must not be below the file sink's. Default is the
-	// file sink's directory with `.quarantine` behind its name.
+	// file sink's directory with `.quarantine` behind its name; required with
+	// any other sink.
 	Directory string `mapstructure:"directory"`
 }
 
@@ -116,6 +119,7 @@ func createDefaultConfig() component.Config {
 	retry.MaxElapsedTime = 0 // whoever retries does not give up
 	return &Config{
 		File:           configoptional.Default(FileConfig{MaxFileBytes: defaultFileBytes, MaxLineBytes: defaultLineBytes}),
+		HTTP:           configoptional.Default(defaultHTTPConfig()),
 		Postgres:       configoptional.Default(defaultPostgres()),
 		Required:       true,
 		CircuitBreaker: CircuitBreakerConfig{FailureThreshold: 5, Cooldown: 10 * time.Second, HalfOpenMaxInFlight: 1},
@@ -153,6 +157,8 @@ func (c *Config) Unmarshal(conf *confmap.Conf) error {
 	}
 	if !role.Required {
 		c.Queue = configoptional.Some(optionalQueue())
+		// The circuit breaker spares the sink; what is longer only keeps the copy behind.
+		c.Retry.InitialInterval, c.Retry.MaxInterval = time.Second, 5*time.Second
 	}
 	return conf.Unmarshal(c)
 }
@@ -168,6 +174,9 @@ func (c *Config) sinks() []string {
 	if c.File.HasValue() {
 		names = append(names, "file")
 	}
+	if c.HTTP.HasValue() {
+		names = append(names, "http")
+	}
 	if c.Postgres.HasValue() {
 		names = append(names, "postgres")
 	}
@@ -177,7 +186,8 @@ func (c *Config) sinks() []string {
 func (c *Config) validateSink() error {
 	switch names := c.sinks(); len(names) {
 	case 0:
-		return errors.New("no sink is configured: set `file::directory` to where the audit files go")
+		return errors.New("no sink is configured: set `file::directory` to where the audit files go," +
+			" `http::endpoint` to where they are posted, or `postgres::dsn` to the database with their table")
 	case 1:
 		return nil
 	default:
@@ -247,11 +257,29 @@ func (c *Config) validateOptionalQueue() error {
 		return errors.New("`sending_queue` must not be off with `required: false`:" +
 			" without a queue of its own this sink would delay the others; remove `sending_queue` for the default one")
 	}
-	if queue := c.Queue.Get(); queue.WaitForResult || queue.BlockOnOverflow {
+	queue := c.Queue.Get()
+	if least := leastQueue(queue.Sizer); queue.QueueSize < least {
+		return fmt.Errorf("`sending_queue::queue_size` must be at least %d (%s), found %d:"+
+			" the audit processor sends up to that much at once, and a batch that never fits is missed",
+			least, queue.Sizer.String(), queue.QueueSize)
+	}
+	if queue.WaitForResult || queue.BlockOnOverflow {
 		return errors.New("`sending_queue::wait_for_result` and `::block_on_overflow` must be false with `required: false`:" +
 			" they would make the other sinks wait for this one; remove them, or set `required: true`")
 	}
 	return nil
+}
+
+// leastQueue is what a few of the audit processor's sends need: each has up to
+// 8,192 records or 3 MiB.
+func leastQueue(sizer exporterhelper.RequestSizerType) int64 {
+	switch sizer {
+	case exporterhelper.RequestSizerTypeBytes:
+		return 8 << 20
+	case exporterhelper.RequestSizerTypeItems:
+		return 16384
+	}
+	return 1
 }
 
 // Validate says what is wrong with the circuit breaker's configuration.

@@ -72,7 +72,7 @@ func TestOptionalQueue(t *testing.T) {
 		assert.False(t, queue.WaitForResult)
 		assert.False(t, queue.BlockOnOverflow)
 		assert.Equal(t, exporterhelper.RequestSizerTypeBytes, queue.Sizer)
-		assert.Equal(t, map[string]int64{"audit/optional": 64 << 20, "audit/optional_small": 1 << 20}[name], queue.QueueSize)
+		assert.Equal(t, map[string]int64{"audit/optional": 64 << 20, "audit/optional_small": 8 << 20}[name], queue.QueueSize)
 	}
 }
 
@@ -95,6 +95,8 @@ func TestInvalid(t *testing.T) {
 		"audit/store_is_here":       "`quarantine::directory` must not be in `file::directory`",
 		"audit/eager_queue":         "`sending_queue::wait_for_result` must be true with `required: true`",
 		"audit/batch":               "`sending_queue::batch` must be absent with `required: true`",
+		"audit/optional_tiny":       "`sending_queue::queue_size` must be at least 8388608 (bytes), found 100000",
+		"audit/optional_tiny_items": "`sending_queue::queue_size` must be at least 16384 (items), found 8192",
 		"audit/optional_waits":      "`sending_queue::wait_for_result` and `::block_on_overflow` must be false with `required: false`",
 		"audit/optional_blocks":     "`sending_queue::wait_for_result` and `::block_on_overflow` must be false with `required: false`",
 		"audit/optional_no_queue":   "`sending_queue` must not be off with `required: false`",

@@ -64,10 +64,10 @@ func (e *auditExporter) breakerChanged(state breakerState) {
 	}
 }
 
-func (e *auditExporter) start(_ context.Context, host component.Host) error {
+func (e *auditExporter) start(ctx context.Context, host component.Host) error {
 	e.health.host = host
 	e.telemetry.breakerState(breakerClosed)
-	opened, err := e.openSink()
+	opened, err := e.openSink(ctx)
 	if err != nil {
 		return err
 	}
@@ -80,10 +80,19 @@ func (e *auditExporter) start(_ context.Context, host component.Host) error {
 }
 
 // openSink opens the one sink that is configured.
-func (e *auditExporter) openSink() (sink.Sink, error) {
-	if e.config.Postgres.HasValue() {
+func (e *auditExporter) openSink(ctx context.Context) (sink.Sink, error) {
+	switch {
+	case e.config.HTTP.HasValue():
+		return e.config.HTTP.Get().open(ctx, e.health.host, e.settings)
+	case e.config.Postgres.HasValue():
 		return e.openPostgres(e.config.Postgres.Get())
+	default:
+		return e.openFile()
 	}
+}
+
+// openFile opens the file sink.
+func (e *auditExporter) openFile() (sink.Sink, error) {
 	file := e.config.File.Get()
 	return filesink.Open(filesink.Config{
 		Directory:    file.Directory,

@@ -34,6 +34,10 @@ type Store struct {
 	Fail func(t *testing.T, stored bool)
 	// NoStubs says that the sink has no place for stubs.
 	NoStubs bool
+	// Blind says that the sink cannot read what is stored: once it is opened
+	// anew it sends what it is given, may count that as stored, and leaves it to
+	// the store to know repeats.
+	Blind bool
 }
 
 // Run runs the suite. start makes an empty store for each of its tests.
@@ -315,7 +319,11 @@ func replay(t *testing.T, store *Store) {
 	result, err = s.Replay(t.Context(), &batch[2])
 	require.NoError(t, err)
 	assert.Equal(t, sink.Result{Repeated: 1}, counts(result))
-	assert.Equal(t, sink.Result{Repeated: 4}, counts(write(t, s, batch...)), "whole beats stub")
+	result = counts(write(t, s, batch...))
+	if store.Blind {
+		result = sink.Result{Repeated: result.Repeated + result.Stored}
+	}
+	assert.Equal(t, sink.Result{Repeated: 4}, result, "whole beats stub")
 	lines := store.Lines(t)
 	for i := range batch {
 		assert.Equal(t, 1, count(lines, string(batch[i].AppendLine(nil))), "index %d", i)
@@ -336,6 +344,8 @@ func replayThatCannotBe(t *testing.T, store *Store) {
 		forged := Forge(t, &batch[2])
 		_, err = s.Replay(t.Context(), &forged)
 		require.ErrorIs(t, err, sink.ErrConflict)
+	}
+	if !store.NoStubs && !store.Blind {
 		never := m.Record(t, nil)
 		_, err = s.Replay(t.Context(), &never)
 		require.ErrorIs(t, err, sink.ErrNoStub)

@@ -28,6 +28,7 @@ import (
 var (
 	benchBatch  = flag.Int("bench-batch", 2048, "records of a batch, which is one transaction")
 	benchRounds = flag.Int("bench-rounds", 31, "batches that each way of writing stores")
+	benchRows   = flag.Int("bench-rows", 100_000, "rows that the usual queries search")
 )
 
 // usual seals an event as applications send them, of about 1 KiB.
@@ -224,4 +225,37 @@ func plainValues(t testing.TB, e *sink.Entry) []any {
 		}
 	}
 	return values
+}
+
+// BenchmarkUsualQueries stores rows over 90 days, and prints how the three usual
+// queries find theirs. Run it with -benchtime 1x.
+func BenchmarkUsualQueries(b *testing.B) {
+	dsn := pgtest.Database(b)
+	s := open(b, testConfig(b, dsn))
+	m := sinktest.NewMaker(sinktest.Origin)
+	const days = 90
+	start := time.Now().AddDate(0, 0, -days)
+	var writing time.Duration
+	for n := 0; n < *benchRows; {
+		batch := make([]sink.Entry, min(*benchBatch, *benchRows-n))
+		for i := range batch {
+			batch[i] = usual(b, m, n, start.Add(days*24*time.Hour/time.Duration(*benchRows)*time.Duration(n)))
+			n++
+		}
+		began := time.Now()
+		write(b, s, batch...)
+		writing += time.Since(began)
+	}
+	b.ReportMetric(float64(*benchRows)/writing.Seconds(), "rows/s")
+	b.ReportMetric(float64(one[int64](b, dsn, "SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'audit_events'::regclass"))/
+		float64(*benchRows), "bytes/row")
+	run(b, dsn, "VACUUM ANALYZE audit_events")
+	for name, plan := range explain(b, dsn) {
+		fmt.Printf("\n%s and time\n%s\n", name, plan) // b.Log would cut it
+		require.NotContains(b, plan, "Seq Scan", name)
+	}
+	began := time.Now()
+	require.Len(b, stored(b, dsn), *benchRows)
+	b.ReportMetric(float64(*benchRows)/time.Since(began).Seconds(), "read-rows/s")
+	b.ReportMetric(0, "ns/op")
 }

@@ -566,3 +566,22 @@ func explain(t testing.TB, dsn string) map[string]string {
 	}
 	return plans
 }
+
+// Some poolers know no prepared statements.
+func TestWithoutPreparedStatements(t *testing.T) {
+	for _, mode := range []string{"exec", "simple_protocol", "describe_exec"} {
+		dsn := pgtest.Database(t)
+		run(t, dsn, testTable(t).Schema(), forbidPoison)
+		s := open(t, testConfig(t, dsn+"&default_query_exec_mode="+mode))
+		m := sinktest.NewMaker(sinktest.Origin)
+		batch := append(m.Records(t, 3), poisoned(t, m), m.Checkpoint(t), at(t, m, time.Now()))
+		var w ward
+		result, err := s.Write(t.Context(), batch, w.refuse)
+		require.NoError(t, err, mode)
+		assert.Equal(t, sink.Result{Stored: 4, Refused: 1, Checkpoints: 1}, counts(result))
+		result, err = s.Write(t.Context(), batch, w.refuse)
+		require.NoError(t, err, mode)
+		assert.Equal(t, sink.Result{Repeated: 6}, counts(result))
+		assert.Zero(t, one[int](t, dsn, "SELECT count(*) FROM audit_events_default"), mode)
+	}
+}

@@ -585,3 +585,32 @@ func TestWithoutPreparedStatements(t *testing.T) {
 		assert.Zero(t, one[int](t, dsn, "SELECT count(*) FROM audit_events_default"), mode)
 	}
 }
+
+// A database that is too slow for a batch gets it in parts: else no attempt
+// would ever end.
+func TestSlowDatabaseMakesProgress(t *testing.T) {
+	dsn := pgtest.Database(t)
+	run(t, dsn, testTable(t).Schema(), `CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN PERFORM pg_sleep(0.02); RETURN NEW; END $f$;
+		CREATE TRIGGER dawdle BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION dawdle()`)
+	config := testConfig(t, dsn)
+	config.StatementTimeout = time.Second
+	s := open(t, config)
+	m := sinktest.NewMaker(sinktest.Origin)
+	batch := append(m.Records(t, 200), m.Checkpoint(t)) // 4 s and more
+	attempts := 0
+	require.Eventually(t, func() bool {
+		attempts++
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		_, err := s.Write(ctx, batch, noRefusal)
+		return err == nil
+	}, time.Minute, time.Millisecond)
+	assert.Greater(t, attempts, 1)
+	assert.Equal(t, lines(batch...), stored(t, dsn))
+	run(t, dsn, "DROP TRIGGER dawdle ON audit_events")
+	for s.part() < 201 { // it trusts the database again
+		before := s.part()
+		assert.Equal(t, 201, write(t, s, batch...).Repeated)
+		require.Greater(t, s.part(), before)
+	}
+}

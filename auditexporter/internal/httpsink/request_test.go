@@ -68,6 +68,7 @@ func TestIdempotencyKeyVector(t *testing.T) {
 	} {
 		assert.NotEqual(t, keyVector, s.keyOf(other))
 	}
+	assert.NotEqual(t, s.freshKey(), s.freshKey())
 }
 
 func TestSignatureVector(t *testing.T) {

@@ -88,11 +88,11 @@ func chaos(t *testing.T, seed uint64, format Format) {
 			if random.IntN(10) == 0 {
 				s = open(t, config)
 			}
-			if _, err := s.Write(t.Context(), batch, w.refuse); err == nil {
+			_, err := s.Write(t.Context(), batch, w.refuse)
+			if err == nil {
 				break
-			} else {
-				require.NotErrorIs(t, err, sink.ErrConflict)
 			}
+			require.NotErrorIs(t, err, sink.ErrConflict)
 		}
 	}
 	got := r.Lines()

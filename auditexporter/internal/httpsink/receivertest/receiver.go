@@ -209,7 +209,7 @@ func (f *Fault) play(w http.ResponseWriter, request *http.Request) {
 			w.Header().Set(name, value)
 		}
 		w.WriteHeader(f.Status)
-		_, _ = io.WriteString(w, f.Body) // the client may have left
+		_, _ = io.WriteString(w, f.Body) //nolint:gosec // no browser reads it; the client may have left
 	}
 }
 

@@ -17,7 +17,7 @@ ROUNDS   ?= 500
 BACKLOG  ?= 4294967296
 SEEDS    ?= 100000
 
-.PHONY: run build deps test check bench bench-stock bench-peers testbed testbed-soak simulation generate fmt fmt-check lint vet tidy-check
+.PHONY: run build deps test check bench bench-stock bench-peers bench-postgres testbed testbed-soak simulation generate fmt fmt-check lint vet tidy-check
 .PHONY: generate-check litter-check fuzz clean
 
 run: build
@@ -83,6 +83,11 @@ bench-stock: build bin/otelcol-peers
 
 bench-peers: build bin/otelcol-peers
 	$(GO) run ./testbed/cmd/bench-peers
+
+# In one run beside plain pgx: rows a second of the PostgreSQL sink alone. Then the plans of the usual queries.
+bench-postgres: deps
+	$(GO) test -run '^$$' -bench BesidePlain -benchtime 1x ./auditexporter/internal/pgsink -bench-rounds 101
+	$(GO) test -run '^$$' -bench UsualQueries -benchtime 1x ./auditexporter/internal/pgsink -bench-rows 1000000
 
 bin/otelcol-peers: _build/peers/.generated $(SOURCES) $(wildcard testbed/peers/profiler/*.go)
 	cd _build/peers && $(GO) build -trimpath -ldflags='-s -w' -o ../../bin/otelcol-peers .

@@ -226,7 +226,10 @@ func (e *eventEncoder) version(value pcommon.Value) {
 // actorType is the word for a type: the subtype if it says both.
 func (e *eventEncoder) actorType(kind string) string {
 	subtype := e.text(AttributeActorSubtype)
-	if gotKind, gotSubtype := splitActorType(subtype); subtype != "" && gotKind == kind && gotSubtype == subtype {
+	if subtype == "" {
+		return kind
+	}
+	if gotKind, gotSubtype := splitActorType(subtype); gotKind == kind && gotSubtype == subtype {
 		return subtype
 	}
 	return kind

@@ -207,19 +207,24 @@ func (d *Deriver) setTenant(record plog.LogRecord) {
 }
 
 func (d *Deriver) setTime(record plog.LogRecord) {
-	at := d.row.Link.SealedAt
-	for _, said := range []pcommon.Timestamp{record.Timestamp(), record.ObservedTimestamp()} {
-		if said != 0 && said <= math.MaxInt64 {
-			at = int64(said)
-			break
-		}
-	}
+	at := OccurredAt(record, &d.row.Link)
 	micro := at / 1000
 	if at%1000 < 0 {
 		micro--
 	}
 	d.row.values[columnOccurredAt] = value{valid: true, number: micro}
 	d.row.values[columnNanoseconds] = value{valid: true, number: at}
+}
+
+// OccurredAt returns when an event happened, else when it was observed, else
+// when it was sealed, in nanoseconds since 1970.
+func OccurredAt(record plog.LogRecord, link *chain.Link) int64 {
+	for _, said := range []pcommon.Timestamp{record.Timestamp(), record.ObservedTimestamp()} {
+		if said != 0 && said <= math.MaxInt64 {
+			return int64(said)
+		}
+	}
+	return link.SealedAt
 }
 
 // Bounds of text that an index holds: an index takes 2,704 bytes for all its
@@ -234,7 +239,8 @@ const (
 func Shown(text string) string { return string(show(columnActorID, []byte(text))) }
 
 // show returns text as a column can hold it. Different texts stay different,
-// but for U+0000 and the six characters that stand for it.
+// but for U+0000 and the six characters that stand for it, and for what is made
+// to look like a text that was cut.
 func show(column int, text []byte) []byte {
 	text = escapeNUL(text)
 	switch column {

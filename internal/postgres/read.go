@@ -253,26 +253,29 @@ func (r *Row) decode(raw [][]byte) (ok bool) {
 	return ok
 }
 
+// decodeValue reads a binary value. One that is not of the column's type, which
+// somebody has changed then, is as if it were NULL.
 func decodeValue(raw []byte, k kind) value {
-	if raw == nil {
-		return value{}
-	}
 	v := value{valid: true}
-	switch k {
-	case kindInteger:
+	switch {
+	case raw == nil:
+		return value{}
+	case k == kindInteger && len(raw) == 4:
 		v.number = int64(int32(binary.BigEndian.Uint32(raw)))
-	case kindBoolean:
+	case k == kindBoolean && len(raw) == 1:
 		v.number = int64(raw[0])
-	case kindTime:
+	case k == kindTime && len(raw) == 8:
 		v.number = decodeInt64(raw) + epochMicroseconds
-	case kindBigint:
+	case k == kindBigint && len(raw) == 8:
 		v.number = decodeInt64(raw)
-	case kindTexts:
+	case k == kindTexts:
 		v.texts, v.valid = decodeArray(raw)
-	case kindJSON:
-		v.text = append([]byte(nil), raw[1:]...) // behind its version
+	case k == kindJSON && len(raw) > 0 && raw[0] == jsonbVersion:
+		v.text = append([]byte(nil), raw[1:]...)
+	case k == kindText:
+		v.text = append([]byte{}, raw...)
 	default:
-		v.text = append([]byte(nil), raw...)
+		return value{}
 	}
 	return v
 }

@@ -9,9 +9,9 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 
+	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/chain"
 	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
 	"github.com/otelaudit/otelaudit/internal/postgres"
@@ -64,7 +64,7 @@ func (t *transaction) halve(ctx context.Context, rows []int) ([]poison, error) {
 	fault := faultOf(err)
 	switch {
 	case err == nil:
-		t.stored(rows...)
+		t.stored(len(rows))
 		return nil, nil
 	case fault == nil || !isData(fault) && fault.Code != uniqueViolation:
 		return nil, fmt.Errorf("%s: store %d records: %w", t.entries[rows[0]].Coordinate(), len(rows), err)
@@ -121,14 +121,14 @@ var errWitness = errors.New("taken")
 // witness stores a record that says nothing, and takes it back. Where that is
 // refused as well, the table is at fault and not the records.
 func (t *transaction) witness(ctx context.Context) error {
-	var deriver postgres.Deriver
-	link := chain.Link{Origin: "witness", Stream: "none:", Seq: 1}
-	row := deriver.Derive(pcommon.NewResource(), plog.NewLogRecord(), &link, chain.Hash{}, []byte(`{"record":{}}`))
-	text := append(row.AppendCopy([]byte(postgres.CopySignature)), postgres.CopyEnd...)
+	e := sink.Entry{
+		Link: chain.Link{Origin: "witness", Stream: audit.StreamNone, Seq: 1}, Event: []byte(`{"record":{}}`),
+		Resource: plog.NewResourceLogs(), Record: plog.NewLogRecord(),
+	}
+	alone := transaction{config: t.config, copier: t.copier, entries: []sink.Entry{e}}
 	err := t.attempt(ctx, func(nested pgx.Tx) error {
-		pieces := pieces{text}
-		if _, err := nested.Conn().PgConn().CopyFrom(ctx, &pieces, t.config.Table.CopyStatement()); err != nil {
-			return postgres.Clean(err)
+		if err := alone.copyAll(ctx, nested, []int{0}); err != nil {
+			return err
 		}
 		return errWitness
 	})

@@ -18,58 +18,31 @@ import (
 	"github.com/otelaudit/otelaudit/internal/postgres"
 )
 
-// work is memory for one batch: its rows as they are copied.
-type work struct {
-	deriver postgres.Deriver
-	encoded []byte
-	rows    []span // by entry
-	months  map[month]struct{}
-}
-
-// span is where a row is in what is encoded.
-type span struct{ start, end int }
-
-// keepMemory is the size in bytes up to which a batch's memory is kept.
-const keepMemory = 32 << 20
-
-func (w *work) release() {
-	w.encoded, w.rows = w.encoded[:0], w.rows[:0]
-	clear(w.months)
-	if cap(w.encoded) > keepMemory {
-		*w = work{}
-	}
-}
-
-// encode derives and encodes the rows of all events.
-func (w *work) encode(entries []sink.Entry) error {
-	if w.months == nil {
-		w.months = map[month]struct{}{}
-	}
+// check refuses what no column holds, and returns the months of all events.
+func check(entries []sink.Entry) (map[month]struct{}, error) {
+	months := map[month]struct{}{}
 	for i := range entries {
 		e := &entries[i]
 		if e.Link.Index > math.MaxInt64 || e.Link.Seq > math.MaxInt64 {
-			return fmt.Errorf("%s: index or sequence number is larger than a bigint", e.Coordinate())
+			return nil, fmt.Errorf("%s: index or sequence number is larger than a bigint", e.Coordinate())
 		}
-		start := len(w.encoded)
 		if e.Kind == audit.LineEvent {
-			row := w.deriver.Derive(e.Resource.Resource(), e.Record, &e.Link, e.Hash, e.Event)
-			w.encoded = row.AppendCopy(w.encoded)
-			w.months[monthOf(row.OccurredAt())] = struct{}{}
+			months[monthOf(time.Unix(0, postgres.OccurredAt(e.Record, &e.Link)))] = struct{}{}
 		}
-		w.rows = append(w.rows, span{start, len(w.encoded)})
 	}
-	return nil
+	return months, nil
 }
 
-// prepare does what comes before the transaction: rows, tables, partitions.
-func (s *Sink) prepare(ctx context.Context, w *work, entries []sink.Entry) error {
-	if err := w.encode(entries); err != nil {
+// prepare does what comes before the transaction: tables and partitions.
+func (s *Sink) prepare(ctx context.Context, entries []sink.Entry) error {
+	months, err := check(entries)
+	if err != nil {
 		return err
 	}
 	if err := s.prepareTables(ctx); err != nil {
 		return err
 	}
-	return s.preparePartitions(ctx, w.months)
+	return s.preparePartitions(ctx, months)
 }
 
 // prepareTables looks at the tables before the first batch, and makes them if

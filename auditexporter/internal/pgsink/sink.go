@@ -49,9 +49,9 @@ type Config struct {
 
 // Sink is an open store. Safe for concurrent use.
 type Sink struct {
-	config Config
-	pool   *pgxpool.Pool
-	work   sync.Pool // of *work
+	config  Config
+	pool    *pgxpool.Pool
+	copiers sync.Pool // of *copier
 
 	preparing chan struct{} // holds one token while the tables are looked at
 
@@ -79,7 +79,7 @@ func Open(config Config) (*Sink, error) {
 	}
 	s := &Sink{
 		config: config, months: map[month]time.Time{}, preparing: make(chan struct{}, 1),
-		work: sync.Pool{New: func() any { return &work{} }},
+		copiers: sync.Pool{New: func() any { return &copier{} }},
 	}
 	s.life, s.end = context.WithCancel(context.Background())
 	if s.pool, err = pgxpool.NewWithConfig(s.life, parsed); err != nil {
@@ -135,12 +135,7 @@ func (s *Sink) Write(ctx context.Context, entries []sink.Entry, refuse sink.Refu
 	if len(entries) == 0 {
 		return sink.Result{}, nil
 	}
-	w := s.work.Get().(*work)
-	defer func() {
-		w.release()
-		s.work.Put(w)
-	}()
-	result, err := s.write(ctx, w, entries, refuse)
+	result, err := s.write(ctx, entries, refuse)
 	if err != nil {
 		return sink.Result{}, s.explain(ctx, err)
 	}
@@ -154,12 +149,7 @@ func (s *Sink) Replay(ctx context.Context, e *sink.Entry) (sink.Result, error) {
 		return sink.Result{}, err
 	}
 	defer done()
-	w := s.work.Get().(*work)
-	defer func() {
-		w.release()
-		s.work.Put(w)
-	}()
-	result, err := s.replay(ctx, w, e)
+	result, err := s.replay(ctx, e)
 	if err != nil {
 		return sink.Result{}, s.explain(ctx, err)
 	}
@@ -170,14 +160,14 @@ func (s *Sink) Replay(ctx context.Context, e *sink.Entry) (sink.Result, error) {
 // does not take our lock was faster.
 const maxTries = 3
 
-func (s *Sink) write(ctx context.Context, w *work, entries []sink.Entry, refuse sink.Refuse) (sink.Result, error) {
-	if err := s.prepare(ctx, w, entries); err != nil {
+func (s *Sink) write(ctx context.Context, entries []sink.Entry, refuse sink.Refuse) (sink.Result, error) {
+	if err := s.prepare(ctx, entries); err != nil {
 		return sink.Result{}, err
 	}
 	isolate := false
 	for try := 1; ; try++ {
 		result, err := s.transact(ctx, func(t *transaction) error {
-			t.work, t.entries, t.refuse, t.isolate = w, entries, refuse, isolate
+			t.entries, t.refuse, t.isolate = entries, refuse, isolate
 			return t.store(ctx)
 		})
 		switch fault := faultOf(err); {
@@ -193,12 +183,12 @@ func (s *Sink) write(ctx context.Context, w *work, entries []sink.Entry, refuse 
 	}
 }
 
-func (s *Sink) replay(ctx context.Context, w *work, e *sink.Entry) (sink.Result, error) {
-	if err := s.prepare(ctx, w, []sink.Entry{*e}); err != nil {
+func (s *Sink) replay(ctx context.Context, e *sink.Entry) (sink.Result, error) {
+	if err := s.prepare(ctx, []sink.Entry{*e}); err != nil {
 		return sink.Result{}, err
 	}
 	return s.transact(ctx, func(t *transaction) error {
-		t.work, t.entries = w, []sink.Entry{*e}
+		t.entries = []sink.Entry{*e}
 		return t.replay(ctx)
 	})
 }
@@ -213,7 +203,12 @@ func (s *Sink) transact(ctx context.Context, run func(*transaction) error) (resu
 	// After a commit it does nothing. Where it fails the pool drops the
 	// connection, which ends the transaction as well.
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	t := transaction{config: &s.config, tx: tx}
+	c := s.copiers.Get().(*copier)
+	defer func() {
+		c.release()
+		s.copiers.Put(c)
+	}()
+	t := transaction{config: &s.config, tx: tx, copier: c}
 	if err := run(&t); err != nil {
 		return sink.Result{}, err
 	}

@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 
@@ -25,7 +24,7 @@ import (
 type transaction struct {
 	config  *Config
 	tx      pgx.Tx
-	work    *work
+	copier  *copier
 	entries []sink.Entry
 	refuse  sink.Refuse
 	isolate bool // find the rows that the database refuses
@@ -238,39 +237,6 @@ func (t *transaction) sortEvent(i int, e *sink.Entry) error {
 	return nil
 }
 
-// copyAll sends rows to the database in one statement.
-func (t *transaction) copyAll(ctx context.Context, tx pgx.Tx, rows []int) error {
-	pieces := pieces{[]byte(postgres.CopySignature)}
-	for at := 0; at < len(rows); {
-		first := t.work.rows[rows[at]]
-		end := first.end
-		for at++; at < len(rows) && t.work.rows[rows[at]].start == end; at++ {
-			end = t.work.rows[rows[at]].end
-		}
-		pieces = append(pieces, t.work.encoded[first.start:end])
-	}
-	pieces = append(pieces, []byte(postgres.CopyEnd))
-	_, err := tx.Conn().PgConn().CopyFrom(ctx, &pieces, t.config.Table.CopyStatement())
-	return postgres.Clean(err)
-}
-
-// pieces reads one after another.
-type pieces [][]byte
-
-func (p *pieces) Read(b []byte) (n int, err error) {
-	for n < len(b) && len(*p) > 0 {
-		copied := copy(b[n:], (*p)[0])
-		n += copied
-		if (*p)[0] = (*p)[0][copied:]; len((*p)[0]) == 0 {
-			*p = (*p)[1:]
-		}
-	}
-	if n == 0 && len(b) > 0 {
-		return 0, io.EOF
-	}
-	return n, nil
-}
-
 func (t *transaction) copyRows(ctx context.Context) error {
 	if len(t.rows) == 0 {
 		return nil
@@ -281,15 +247,14 @@ func (t *transaction) copyRows(ctx context.Context) error {
 	if err := t.copyAll(ctx, t.tx, t.rows); err != nil {
 		return fmt.Errorf("%s: store %d records: %w", t.entries[t.rows[0]].Coordinate(), len(t.rows), err)
 	}
-	t.stored(t.rows...)
+	t.stored(len(t.rows))
 	return nil
 }
 
-func (t *transaction) stored(rows ...int) {
-	t.result.Stored += len(rows)
-	for _, row := range rows {
-		t.result.Bytes += int64(t.work.rows[row].end - t.work.rows[row].start)
-	}
+// stored counts rows that the last copy stored.
+func (t *transaction) stored(rows int) {
+	t.result.Stored += rows
+	t.result.Bytes += t.copier.bytes
 }
 
 // insertRest stores stubs and checkpoints.

@@ -40,6 +40,18 @@ CREATE TABLE IF NOT EXISTS @table@ (
     canonical               bytea NOT NULL
 ) PARTITION BY RANGE (occurred_at);
 
+-- A row of more than 2 KB is compressed: lz4 takes a fraction of the time.
+DO $do$
+BEGIN
+    ALTER TABLE @table@
+        ALTER COLUMN canonical SET COMPRESSION lz4, ALTER COLUMN metadata SET COMPRESSION lz4,
+        ALTER COLUMN diff SET COMPRESSION lz4, ALTER COLUMN attributes SET COMPRESSION lz4,
+        ALTER COLUMN message SET COMPRESSION lz4;
+EXCEPTION WHEN feature_not_supported THEN
+    NULL; -- this server was built without
+END
+$do$;
+
 CREATE UNIQUE INDEX IF NOT EXISTS @name@_coordinate ON @table@ (origin, index, occurred_at);
 CREATE INDEX IF NOT EXISTS @name@_time ON @table@ (occurred_at);
 CREATE INDEX IF NOT EXISTS @name@_tenant ON @table@ (tenant_id, occurred_at);

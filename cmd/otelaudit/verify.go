@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/pem"
@@ -22,7 +23,7 @@ type request struct {
 	json        bool
 	keys        list
 	checkpoints list
-	paths       []string
+	store
 }
 
 type list []string
@@ -41,19 +42,12 @@ func parseVerify(args []string) (*request, error) {
 	flags.BoolVar(&r.json, "json", false, "")
 	flags.Var(&r.keys, "key", "")
 	flags.Var(&r.checkpoints, "checkpoint", "")
-	var err error
-	if r.paths, err = parseFlags(flags, args); err != nil {
+	flags.StringVar(&r.table, "table", defaultTable, "")
+	rest, err := parseFlags(flags, args)
+	if err != nil {
 		return nil, err
 	}
-	if len(r.paths) == 0 {
-		return nil, errors.New("name a directory or a file")
-	}
-	for _, path := range r.paths {
-		if strings.HasPrefix(path, "postgres://") || strings.HasPrefix(path, "postgresql://") {
-			return nil, errors.New("this version reads directories and files, not databases")
-		}
-	}
-	return &r, nil
+	return &r, r.name(rest)
 }
 
 // parseFlags parses flags before and after the other arguments, and returns
@@ -75,25 +69,21 @@ func parseFlags(flags *flag.FlagSet, args []string) (others []string, err error)
 	}
 }
 
-func runVerify(args []string, stdout, stderr io.Writer) int {
+func runVerify(ctx context.Context, args []string, c console) int {
 	r, err := parseVerify(args)
-	if errors.Is(err, flag.ErrHelp) {
-		return write(stdout, usage)
-	}
 	if err != nil {
-		complain(stderr, fmt.Errorf("verify: %w; see otelaudit help", err))
-		return exitUsage
+		return c.refuse("verify", err)
 	}
-	code, err := r.verify(stdout, stderr)
+	code, err := r.verify(ctx, c.out, c.err)
 	if err != nil {
-		complain(stderr, err)
+		complain(c.err, err)
 	}
 	return code
 }
 
 // verify reads and judges the store. The code says the worst of both; an error
 // is for the user.
-func (r *request) verify(stdout, stderr io.Writer) (int, error) {
+func (r *request) verify(ctx context.Context, stdout, stderr io.Writer) (int, error) {
 	options, err := r.options()
 	if err != nil {
 		return exitRead, err
@@ -102,14 +92,14 @@ func (r *request) verify(stdout, stderr io.Writer) (int, error) {
 	if err != nil {
 		return exitRead, err
 	}
-	files, whole, unread := findFiles(r.paths)
+	feed, whole, unread := r.feed(ctx, stderr)
 	options.Pins = known.pins
 	if whole {
 		options.Floors = known.floors
 	}
 	spill := &spillFile{}
 	options.Spill = spill
-	report, readErr, err := r.read(options, files, stderr)
+	report, readErr, err := read(options, feed)
 	err = errors.Join(err, spill.Close())
 	if err != nil {
 		return exitRead, err
@@ -128,6 +118,23 @@ func (r *request) verify(stdout, stderr io.Writer) (int, error) {
 		}
 	}
 	return code, unread
+}
+
+// feed returns what gives the lines of the store to a verifier. whole says that
+// what is not there is missing; the error names what cannot be looked at.
+func (r *request) feed(ctx context.Context, stderr io.Writer) (feed func(*verify.Verifier) error, whole bool, unread error) {
+	if r.database != "" {
+		return func(v *verify.Verifier) error { return r.feedDatabase(ctx, v) }, true, nil
+	}
+	files, whole, unread := findFiles(r.paths)
+	return func(v *verify.Verifier) (unread error) {
+		bar := newProgress(stderr, files)
+		for _, file := range files {
+			unread = errors.Join(unread, readLines(v, file.path, bar))
+		}
+		bar.done()
+		return unread
+	}, whole, unread
 }
 
 // remembered says where a finding may come from that rests on what earlier runs
@@ -165,20 +172,13 @@ func exitCode(report *verify.Report, unread bool) int {
 	return exitRead
 }
 
-func (r *request) read(options verify.Options, files []source, stderr io.Writer) (verify.Report, error, error) {
+func read(options verify.Options, feed func(*verify.Verifier) error) (report verify.Report, unread, err error) {
 	v, err := verify.New(options)
 	if err != nil {
 		return verify.Report{}, nil, err
 	}
-	bar := newProgress(stderr, files)
-	var unread error
-	for _, file := range files {
-		if err := readLines(v, file.path, bar); err != nil {
-			unread = errors.Join(unread, err)
-		}
-	}
-	bar.done()
-	report, err := v.Finish()
+	unread = feed(v)
+	report, err = v.Finish()
 	return report, unread, err
 }
 

@@ -188,6 +188,8 @@ func eachLineBack(f io.ReaderAt, size int64, visit func(offset int64, text []byt
 			end = start + int64(i) + 1
 			held = held[:i]
 			continue
+		case len(held)-i-1 > audit.MaxLine:
+			return max(end, start), fmt.Errorf("the line that ends at byte %d is too long to be read", start+int64(len(held)))
 		case i >= 0:
 			if err := visit(start+int64(i)+1, held[i+1:]); err != nil {
 				return end, err
@@ -198,8 +200,6 @@ func eachLineBack(f io.ReaderAt, size int64, visit func(offset int64, text []byt
 			return 0, nil
 		case start == 0:
 			return end, visit(0, held)
-		case len(held) > audit.MaxLine:
-			return max(end, start), fmt.Errorf("line at about byte %d is too long to be read", start)
 		}
 		n := min(start, int64(max(backBlock, len(held))))
 		start -= n

@@ -15,6 +15,7 @@ import (
 
 	"github.com/otelaudit/otelaudit/audit/query"
 	"github.com/otelaudit/otelaudit/internal/durable"
+	"github.com/otelaudit/otelaudit/internal/postgres"
 )
 
 // maxCursor bounds the file of a cursor: some 100 bytes for each life of a log.
@@ -98,6 +99,18 @@ func (c *cursor) move(path string, offset int64) {
 		c.Folders = map[string]folderMark{}
 	}
 	c.Folders[folder(path)] = folderMark{filepath.Base(path), offset}
+}
+
+// row is the place in a database, the beginning if there is none yet.
+func (c *cursor) row() postgres.Cursor {
+	if c.Row == nil {
+		return postgres.Cursor{}
+	}
+	return postgres.Cursor{OccurredAt: c.Row.OccurredAt, Origin: c.Row.Origin, Index: c.Row.Index}
+}
+
+func (c *cursor) moveRow(to postgres.Cursor) {
+	c.Row = &rowMark{to.OccurredAt, to.Origin, to.Index}
 }
 
 // folder names the folder of a file, so that the working directory of the next

@@ -123,7 +123,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"verify"}, exitUsage, "name a directory"},
 		{[]string{"verify", "--frobnicate", "x"}, exitUsage, "not defined: -frobnicate"},
 		{[]string{"verify", "x", "--key"}, exitUsage, "needs an argument: -key"},
-		{[]string{"verify", "postgres://x"}, exitRead, "not databases"},
+		{[]string{"verify", "postgres://x@127.0.0.1:1/y"}, exitRead, "connect to PostgreSQL"},
 		{[]string{"verify", "no/such/place"}, exitRead, "no/such/place"},
 		{[]string{"verify", "--", "--key"}, exitRead, "--key"},
 		{[]string{"verify", "--key", "no/such/key", "."}, exitRead, "no/such/key"},

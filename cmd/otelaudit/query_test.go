@@ -153,7 +153,9 @@ func TestQueryIsSafeForTerminals(t *testing.T) {
 		assert.Equal(t, map[string]int{"table": 2, "jsonl": 1}[format], strings.Count(out.stdout, "\n"), format)
 	}
 	out := otelaudit("query", "--format", "jsonl", store)
-	var f struct{ Event struct{ Actor struct{ ID string } } }
+	var f struct {
+		Event struct{ Actor struct{ ID string } }
+	}
 	require.NoError(t, json.Unmarshal([]byte(out.stdout), &f))
 	assert.Equal(t, evil, f.Event.Actor.ID, "it is the same value")
 }

@@ -163,7 +163,7 @@ func (s *shower) line(place string, offset int64, line *audit.Line) error {
 func (s *shower) show(place string, offset int64, e *query.Event) error {
 	if !e.Sound() {
 		s.unsound++
-		s.complain(s.unsound, fmt.Errorf("%s, byte %d: the stored hash is not that of the event; run verify", place, offset))
+		s.complain(s.unsound, fmt.Errorf("%s: the stored hash is not that of the event; run verify", locate(place, offset)))
 	}
 	if err := s.printer.Print(e); err != nil {
 		return err
@@ -177,7 +177,15 @@ func (s *shower) show(place string, offset int64, e *query.Event) error {
 // cannot takes note of what cannot be read.
 func (s *shower) cannot(place string, offset int64, err error) {
 	s.unread++
-	s.complain(s.unread, fmt.Errorf("%s, byte %d: %w; run verify", place, offset, err))
+	s.complain(s.unread, fmt.Errorf("%s: %w; run verify", locate(place, offset), err))
+}
+
+// locate names a line: its byte in a file, its index in a database.
+func locate(place string, offset int64) string {
+	if isDatabase(place) {
+		return fmt.Sprintf("%q, index %d", place, offset)
+	}
+	return fmt.Sprintf("%s, byte %d", place, offset)
 }
 
 func (s *shower) complain(nth int, err error) {

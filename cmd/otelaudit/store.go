@@ -5,11 +5,21 @@ package main
 
 import (
 	"errors"
+	"flag"
+	"io"
 	"strings"
+
+	"github.com/otelaudit/otelaudit/internal/postgres"
 )
 
 // defaultTable is the table of the postgres sink unless it is told another.
-const defaultTable = "audit_events"
+const defaultTable = postgres.DefaultTable
+
+func schemaFlags() (*flag.FlagSet, *string) {
+	flags := flag.NewFlagSet("schema", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	return flags, flags.String("table", defaultTable, "")
+}
 
 // store is where stored records are: a database, or directories and files.
 type store struct {

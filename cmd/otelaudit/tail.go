@@ -4,11 +4,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -60,7 +62,29 @@ type follower interface {
 	last(ctx context.Context, show *shower, n int) error
 	// next shows what has come since.
 	next(ctx context.Context, show *shower) error
-	close()
+	close() error
+}
+
+// recent is an event that may be one of the last.
+type recent struct {
+	place  string
+	offset int64
+	event  *query.Event
+}
+
+// newestOf returns the n events that were sealed last, in that order.
+func newestOf(events []recent, n int) []recent {
+	slices.SortStableFunc(events, func(a, b recent) int { return cmp.Compare(a.event.Link.SealedAt, b.event.Link.SealedAt) })
+	return events[max(0, len(events)-n):]
+}
+
+func showRecent(show *shower, events []recent) error {
+	for _, r := range events {
+		if err := show.show(r.place, r.offset, r.event); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *search) follow(ctx context.Context) (follower, error) {
@@ -72,12 +96,12 @@ func (s *search) follow(ctx context.Context) (follower, error) {
 
 // tail shows the last events of a store and, if it is to follow, those that
 // come, until ctx is done.
-func (s *search) tail(ctx context.Context, show *shower, follow bool) error {
+func (s *search) tail(ctx context.Context, show *shower, follow bool) (err error) {
 	from, err := s.follow(ctx)
 	if err != nil {
 		return err
 	}
-	defer from.close()
+	defer func() { err = errors.Join(err, from.close()) }()
 	err = from.last(ctx, show, s.limit)
 	for {
 		err = errors.Join(err, show.printer.Flush())

@@ -5,7 +5,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"slices"
 
 	"github.com/otelaudit/otelaudit/audit"
-	"github.com/otelaudit/otelaudit/audit/query"
 )
 
 // backBlock is how much is read at a time from the end of a file.
@@ -34,14 +32,7 @@ type followed struct {
 	seen   bool  // when the store was looked at last
 }
 
-// recent is an event that may be one of the last.
-type recent struct {
-	path   string
-	offset int64
-	event  *query.Event
-}
-
-func (f *followedFiles) close() {}
+func (f *followedFiles) close() error { return nil }
 
 // last begins with the files that were written last, and ends where no other can
 // hold a newer event than those found: what is in a file was sealed before the
@@ -57,16 +48,9 @@ func (f *followedFiles) last(ctx context.Context, show *shower, n int) error {
 		}
 		found, err := at.last(ctx, show, path, want)
 		unread = errors.Join(unread, err)
-		newest = append(newest, found...)
-		slices.SortStableFunc(newest, func(a, b recent) int { return cmp.Compare(a.event.Link.SealedAt, b.event.Link.SealedAt) })
-		newest = newest[max(0, len(newest)-n):]
+		newest = newestOf(append(newest, found...), n)
 	}
-	for _, r := range newest {
-		if err := show.show(r.path, r.offset, r.event); err != nil {
-			return errors.Join(unread, err)
-		}
-	}
-	return unread
+	return errors.Join(unread, showRecent(show, newest))
 }
 
 // newestFirst lists the files by when they were written last.

@@ -65,8 +65,12 @@ func start(t *testing.T, args ...string) *running {
 
 func (r *running) shows(t *testing.T, want ...string) {
 	t.Helper()
-	eventually(t, func() bool { return len(parseFound(t, r.stdout.String())) >= len(want) })
-	assert.Equal(t, want, ids(parseFound(t, r.stdout.String())))
+	whole := func() []found { // a line may be half printed
+		text := r.stdout.String()
+		return parseFound(t, text[:strings.LastIndexByte(text, '\n')+1])
+	}
+	eventually(t, func() bool { return len(whole()) >= len(want) })
+	assert.Equal(t, want, ids(whole()))
 }
 
 func (r *running) end(t *testing.T) int {

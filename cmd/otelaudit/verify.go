@@ -92,19 +92,22 @@ func (r *request) verify(ctx context.Context, stdout, stderr io.Writer) (int, er
 	if err != nil {
 		return exitRead, err
 	}
-	feed, whole, unread := r.feed(ctx, stderr)
+	lines, err := r.lines(ctx, stderr)
+	if err != nil {
+		return exitRead, err
+	}
+	whole := lines.whole
 	options.Pins = known.pins
 	if whole {
 		options.Floors = known.floors
 	}
 	spill := &spillFile{}
 	options.Spill = spill
-	report, readErr, err := read(options, feed)
+	report, unread, err := lines.read(options)
 	err = errors.Join(err, spill.Close())
 	if err != nil {
 		return exitRead, err
 	}
-	unread = errors.Join(unread, readErr)
 	code := exitCode(&report, unread != nil)
 	if err := r.print(stdout, &report); err != nil {
 		return exitRead, errors.Join(unread, err)
@@ -120,21 +123,46 @@ func (r *request) verify(ctx context.Context, stdout, stderr io.Writer) (int, er
 	return code, unread
 }
 
-// feed returns what gives the lines of the store to a verifier. whole says that
-// what is not there is missing; the error names what cannot be looked at.
-func (r *request) feed(ctx context.Context, stderr io.Writer) (feed func(*verify.Verifier) error, whole bool, unread error) {
-	if r.database != "" {
-		return func(v *verify.Verifier) error { return r.feedDatabase(ctx, v) }, true, nil
+// lines is what is to be verified.
+type lines struct {
+	whole  bool  // what is not there is missing
+	unread error // what cannot be looked at
+	feed   func(*verify.Verifier) error
+}
+
+// lines finds the store. An error says that there is nothing to judge.
+func (r *request) lines(ctx context.Context, stderr io.Writer) (*lines, error) {
+	if r.database == "" {
+		files, whole, unread := findFiles(r.paths)
+		return &lines{whole, unread, func(v *verify.Verifier) error { return feedFiles(v, files, stderr) }}, nil
 	}
-	files, whole, unread := findFiles(r.paths)
-	return func(v *verify.Verifier) (unread error) {
-		bar := newProgress(stderr, files)
-		for _, file := range files {
-			unread = errors.Join(unread, readLines(v, file.path, bar))
-		}
-		bar.done()
-		return unread
-	}, whole, unread
+	from, err := r.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &lines{whole: true, feed: func(v *verify.Verifier) error {
+		return errors.Join(feedRows(ctx, from, v), from.Close())
+	}}, nil
+}
+
+func feedFiles(v *verify.Verifier, files []source, stderr io.Writer) (unread error) {
+	bar := newProgress(stderr, files)
+	for _, file := range files {
+		unread = errors.Join(unread, readLines(v, file.path, bar))
+	}
+	bar.done()
+	return unread
+}
+
+// read judges the lines. unread is what could not be read of them.
+func (l *lines) read(options verify.Options) (report verify.Report, unread, err error) {
+	v, err := verify.New(options)
+	if err != nil {
+		return verify.Report{}, nil, err
+	}
+	unread = errors.Join(l.unread, l.feed(v))
+	report, err = v.Finish()
+	return report, unread, err
 }
 
 // remembered says where a finding may come from that rests on what earlier runs
@@ -170,16 +198,6 @@ func exitCode(report *verify.Report, unread bool) int {
 		}
 	}
 	return exitRead
-}
-
-func read(options verify.Options, feed func(*verify.Verifier) error) (report verify.Report, unread, err error) {
-	v, err := verify.New(options)
-	if err != nil {
-		return verify.Report{}, nil, err
-	}
-	unread = feed(v)
-	report, err = v.Finish()
-	return report, unread, err
 }
 
 func (r *request) options() (verify.Options, error) {

@@ -54,7 +54,7 @@ func TestScenarioPostgresShaken(t *testing.T) {
 	defer cancel()
 	shaken := make(chan shake, 1)
 	go func() { shaken <- shakePostgres(ctx, server, dsn) }()
-	total.Add(loadUntil(t, c, func(sent int, running time.Duration) bool { return sent >= *shakenEvents && running > 5*time.Second }))
+	total.Add(loadFor(t, c, *shakenEvents, 5*time.Second))
 	cancel()
 	shook := <-shaken
 	require.NoError(t, shook.err)
@@ -73,12 +73,17 @@ func TestScenarioPostgresShaken(t *testing.T) {
 		"failed writes", failed, "all stored after", took.Round(time.Millisecond))
 }
 
-// loadUntil sends mixed events from patient clients until enough is said.
-func loadUntil(t *testing.T, c *testbed.Collector, enough func(sent int, running time.Duration) bool) *testbed.Outcome {
+// loadFor sends mixed events from patient clients, at least so many, and then a
+// few now and then until the time is over.
+func loadFor(t *testing.T, c *testbed.Collector, events int, atLeast time.Duration) *testbed.Outcome {
 	t.Helper()
-	const portion = 1000
 	total, begin := testbed.NewOutcome(), time.Now()
-	for round := 0; !enough(total.Sent, time.Since(begin)); round++ {
+	for round := 0; total.Sent < events || time.Since(begin) < atLeast; round++ {
+		portion := 1000
+		if total.Sent >= events {
+			portion = 50
+			<-time.After(50 * time.Millisecond)
+		}
 		outcome := testbed.Load{
 			Clients: 4, Events: portion, MaxBatch: 20, Seed: uint64(round), Name: "shaken-" + roundName(round), Patient: true,
 		}.Run(t.Context(), c.HTTP)

@@ -5,6 +5,7 @@ package testbed_test
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -245,6 +246,33 @@ func TestScenarioOptionalSinkMisses(t *testing.T) {
 	lines.save()
 	assert.Equal(t, []string{"missing", "tampered"}, verify(t, "--key", settings.Key(), copied.directory).Kinds())
 	measured(t, "events", len(stored.Records), "missed by the copy", missed, "named by verify", lacking, "in ranges", len(report.Findings))
+}
+
+// An optional endpoint takes connections and never answers: nobody who waits for
+// a delivery waits for it, and neither does the end of the collector.
+func TestScenarioOptionalSinkHangs(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, silent.Close()) })
+	settings := testbed.Settings{Directory: t.TempDir()}
+	settings.Extra = []string{
+		fmt.Sprintf("exporters: {audit/second: {required: false, http: {endpoint: http://%s}, quarantine: {directory: %q}}}",
+			silent.Addr(), filepath.Join(settings.Directory, "quarantine")),
+		"service::pipelines::logs/audit::exporters: [audit/second, audit]",
+		"processors::audit: {ack: delivered, ack_timeout: 15s}",
+	}
+	c := start(t, settings)
+	total := sendLoad(t, c, "hangs", 1000)
+	require.Zero(t, metric(t, c, "otelcol_processor_audit_pending_records"), "200 means delivered")
+	assert.Less(t, total.Latencies[len(total.Latencies)-1], 4*time.Second, "somebody has waited for an attempt at the endpoint")
+	begin := time.Now()
+	stop(t, c)
+	ended := time.Since(begin)
+	assert.Less(t, ended, 5*time.Second)
+
+	requireSound(t, settings)
+	requireKept(t, total, readStore(t, settings.Store()))
+	measured(t, "events", len(total.Acknowledged), "p50", total.Quantile(.5), "p99", total.Quantile(.99), "ended after", ended.Round(time.Millisecond))
 }
 
 var rangeForm = regexp.MustCompile(`indexes \d+ to \d+ \((\d+)\)`)

@@ -28,35 +28,36 @@ type Claim struct {
 	malformed bool // an attribute is no string
 }
 
-// ClaimOf reads what resource and record attributes say. Its texts are the
-// maps' own.
-func ClaimOf(resource, record pcommon.Map) Claim {
-	c := claimOfResource(resource)
-	c.Value = c.text(record, audit.AttributeIntegrityValue)
-	c.Canonicalization = c.text(record, audit.AttributeIntegrityCanonicalization)
-	if c.Signer = c.text(record, audit.AttributeIntegritySigner); c.Signer == "" {
-		c.Signer = SignerProducer
-	}
+// ClaimOfResource reads what a resource says about the proofs of its records.
+// Its texts are the map's own.
+func ClaimOfResource(resource pcommon.Map) Claim {
+	var c Claim
+	c.Algorithm, _ = c.text(resource, audit.ResourceIntegrityAlgorithm)
+	c.Certificate, _ = c.text(resource, audit.ResourceIntegrityCertificate)
 	return c
 }
 
-func claimOfResource(resource pcommon.Map) Claim {
-	var c Claim
-	c.Algorithm = c.text(resource, audit.ResourceIntegrityAlgorithm)
-	c.Certificate = c.text(resource, audit.ResourceIntegrityCertificate)
-	return c
+// Read adds what the attributes of a record say, and returns whether there is a
+// proof at all. Its texts are the map's own.
+func (c *Claim) Read(record pcommon.Map) (signed bool) {
+	c.Value, signed = c.text(record, audit.AttributeIntegrityValue)
+	c.Canonicalization, _ = c.text(record, audit.AttributeIntegrityCanonicalization)
+	if c.Signer, _ = c.text(record, audit.AttributeIntegritySigner); c.Signer == "" {
+		c.Signer = SignerProducer
+	}
+	return signed
 }
 
 // text returns the last value of a name, as canonical bytes have it.
-func (c *Claim) text(attributes pcommon.Map, name string) (text string) {
+func (c *Claim) text(attributes pcommon.Map, name string) (text string, found bool) {
 	malformed := false
 	for key, value := range attributes.All() {
 		if key == name {
-			text, malformed = value.Str(), value.Type() != pcommon.ValueTypeStr
+			text, malformed, found = value.Str(), value.Type() != pcommon.ValueTypeStr, true
 		}
 	}
 	c.malformed = c.malformed || malformed
-	return text
+	return text, found
 }
 
 // Members of a key transition's `incoming_key`.
@@ -79,7 +80,7 @@ func IsTransition(record plog.LogRecord) bool {
 // key.
 func Incoming(outgoing Claim, record plog.LogRecord) (incoming Claim, ok bool) {
 	incoming = Claim{Algorithm: outgoing.Algorithm, Canonicalization: outgoing.Canonicalization, Signer: outgoing.Signer}
-	incoming.Value = incoming.text(record.Attributes(), audit.AttributeIntegrityNewValue)
+	incoming.Value, _ = incoming.text(record.Attributes(), audit.AttributeIntegrityNewValue)
 	if record.Body().Type() != pcommon.ValueTypeMap {
 		return incoming, false
 	}
@@ -87,11 +88,11 @@ func Incoming(outgoing Claim, record plog.LogRecord) (incoming Claim, ok bool) {
 	if !found || key.Type() != pcommon.ValueTypeMap {
 		return incoming, false
 	}
-	if algorithm := incoming.text(key.Map(), memberAlgorithm); algorithm != "" {
+	if algorithm, _ := incoming.text(key.Map(), memberAlgorithm); algorithm != "" {
 		incoming.Algorithm = algorithm
 	}
 	for _, form := range incomingForms {
-		if incoming.Certificate = incoming.text(key.Map(), form); incoming.Certificate != "" {
+		if incoming.Certificate, _ = incoming.text(key.Map(), form); incoming.Certificate != "" {
 			return incoming, true
 		}
 	}

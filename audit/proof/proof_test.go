@@ -240,7 +240,8 @@ func FuzzIncoming(f *testing.F) {
 		for _, resource := range logs.ResourceLogs().All() {
 			for _, scope := range resource.ScopeLogs().All() {
 				for _, record := range scope.LogRecords().All() {
-					claim := ClaimOf(resource.Resource().Attributes(), record.Attributes())
+					claim := ClaimOfResource(resource.Resource().Attributes())
+					claim.Read(record.Attributes())
 					incoming, named := Incoming(claim, record)
 					assert.True(t, !named || incoming.Certificate != "")
 					ring.VerifyIncoming(nil, &claim, record, &Subject{}, Verdict{})

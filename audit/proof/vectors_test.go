@@ -168,7 +168,8 @@ func checkVector(t *testing.T, ring *Ring, v *vector) {
 	now, err := time.Parse(time.RFC3339, v.now)
 	require.NoError(t, err)
 	subject := Subject{Service: v.service, Tenant: v.tenant, Now: now}
-	claim := ClaimOf(resource, record.Attributes())
+	claim := ClaimOfResource(resource)
+	require.True(t, claim.Read(record.Attributes()))
 	form, err := formOf(record)
 	require.NoError(t, err)
 	assert.Equal(t, v.record, form)

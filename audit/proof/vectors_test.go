@@ -40,8 +40,13 @@ type vector struct {
 func (v *vector) text() string {
 	var b strings.Builder
 	for _, line := range [][2]string{
-		{"expect", v.expect}, {"about", v.about}, {"service", v.service}, {"tenant", v.tenant}, {"now", v.now},
-		{"otlp", v.otlp}, {"record", v.record},
+		{"expect", v.expect},
+		{"about", v.about},
+		{"service", v.service},
+		{"tenant", v.tenant},
+		{"now", v.now},
+		{"otlp", v.otlp},
+		{"record", v.record},
 	} {
 		b.WriteString(line[0] + ": " + line[1] + "\n")
 	}

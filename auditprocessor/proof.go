@@ -51,7 +51,7 @@ func holds(owners map[string]struct{}, name string) bool {
 	if len(owners) == 0 {
 		return false
 	}
-	if _, any := owners[anyOwner]; any {
+	if _, all := owners[anyOwner]; all {
 		return true
 	}
 	_, found := owners[name]

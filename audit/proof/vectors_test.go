@@ -145,7 +145,7 @@ func TestVectors(t *testing.T) {
 	table := vectorTable(t)
 	if *update {
 		for _, v := range table {
-			require.NoError(t, os.WriteFile(filepath.Join(vectorFolder, v.name+".txt"), []byte(v.text()), 0o644)) //nolint:gosec // for others to read
+			require.NoError(t, os.WriteFile(filepath.Join(vectorFolder, v.name+".txt"), []byte(v.text()), 0o644))
 		}
 	}
 	files, err := filepath.Glob(filepath.Join(vectorFolder, "*.txt"))

@@ -15,6 +15,7 @@ FUZZTIME ?= 20s
 EVENTS   ?= 2000000
 ROUNDS   ?= 500
 BACKLOG  ?= 4294967296
+SHAKEN   ?= 1000000
 SEEDS    ?= 100000
 
 .PHONY: run build deps test check bench bench-stock bench-peers bench-postgres testbed testbed-soak simulation generate fmt fmt-check lint vet tidy-check
@@ -72,10 +73,11 @@ litter-check:
 	@litter=$$(git ls-files -co --exclude-standard | grep -E '(~|\.(orig|rej|tmp|bak|swp|log|out|test|prof))$$'); \
 	if [ -n "$$litter" ]; then echo "temporary files in the tree:"; echo "$$litter"; exit 1; fi
 
-# Nanoseconds and allocations of each stage, then the whole collector under load.
-bench: build
+# Nanoseconds and allocations of each stage, then the whole collector under load, and into PostgreSQL.
+bench: deps build
 	$(GO) test -run '^$$' -bench . -benchmem ./audit/... ./auditreceiver/... ./auditprocessor/... ./auditexporter/... ./internal/...
 	$(GO) run ./testbed/cmd/load
+	$(GO) test ./testbed -run '^$$' -bench . -benchtime 1x
 
 # In one run beside stock collectors: what durability costs, and the whole pipeline.
 bench-stock: build bin/otelcol-peers
@@ -104,7 +106,7 @@ testbed: deps build
 testbed-soak: deps build
 	rm -f _build/soak.md
 	$(GO) test -count=1 -timeout 0 -v ./testbed -run 'TestMixedLoad|TestScenario' -events $(EVENTS) -rounds $(ROUNDS) \
-		-backlog $(BACKLOG) -results $(CURDIR)/_build/soak.md
+		-backlog $(BACKLOG) -shaken $(SHAKEN) -results $(CURDIR)/_build/soak.md
 	cat _build/soak.md
 
 # Lives of clients, processor, disk and sinks, by seed: make simulation SEEDS=1000000

@@ -105,6 +105,43 @@ const (
 	AttributeCollectorMasked    = PrefixCollector + "masked"    // list of paths whose value was masked or removed
 	AttributeCollectorTruncated = PrefixCollector + "truncated" // map: path → original size in bytes
 	AttributeCollectorFlagged   = PrefixCollector + "flagged"   // list of reasons why the record breaks the schema
+
+	AttributeCollectorVerifyStatus = PrefixCollector + "verify_status" // passed or failed: the verdict on a producer's proof
+	AttributeCollectorVerifyReason = PrefixCollector + "verify_reason" // why it failed, one word
+	AttributeCollectorVerifyKey    = PrefixCollector + "verify_key"    // id of the key that proved it
+	AttributeCollectorProofs       = PrefixCollector + "proofs"        // map: name of a signature that was masked → keyed hash of it
+	AttributeCollectorSequence     = PrefixCollector + "sequence"      // what is wrong with the record's place in its producer's chain
+)
+
+// Attributes of a producer's proof, as OTEP 0267 names them: a signature over
+// `record`, who made it, and of what form.
+const (
+	AttributeIntegrityValue            = PrefixIntegrity + "value"
+	AttributeIntegrityNewValue         = PrefixIntegrity + "new_value" // by the key that takes over
+	AttributeIntegritySigner           = PrefixIntegrity + "signer"    // producer or collector
+	AttributeIntegrityCanonicalization = PrefixIntegrity + "canonicalization"
+
+	// Of the resource.
+	ResourceIntegrityAlgorithm   = PrefixIntegrity + "algorithm"
+	ResourceIntegrityCertificate = PrefixIntegrity + "certificate"
+)
+
+// EventKeyTransition is the event name of a record that hands a producer's
+// stream over to another key.
+const EventKeyTransition = "audit.integrity.key-transition"
+
+// Attributes of a producer's own chain, as OTEP 0267 names them.
+const (
+	AttributeSequenceStreamID         = "audit.sequence.stream_id"
+	AttributeSequenceNumber           = "audit.sequence.number" // from 1
+	AttributeSequencePreviousHash     = "audit.sequence.previous_hash"
+	AttributeSequencePreviousRecordID = "audit.sequence.previous_record_id"
+	AttributeSequenceEnd              = "audit.sequence.end" // true on the last record
+
+	// Names that earlier drafts had for the hash of the record before.
+	AttributeSequencePrevHash = "audit.sequence.prev_hash"
+	AttributePrevHash         = "audit.prev_hash"
+	AttributePrevDotHash      = "audit.prev.hash"
 )
 
 // Event names of control records: sealed records that the collector itself

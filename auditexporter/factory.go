@@ -38,7 +38,7 @@ func createLogs(ctx context.Context, set exporter.Settings, config component.Con
 }
 
 func createOptional(ctx context.Context, set exporter.Settings, c *Config, e *auditExporter) (exporter.Logs, error) {
-	worker := &optionalWorker{audit: e}
+	worker := newOptionalWorker(e)
 	logs, err := exporterhelper.NewLogs(ctx, set, c, worker.consume,
 		exporterhelper.WithStart(e.start),
 		exporterhelper.WithShutdown(e.shutdown),

@@ -34,18 +34,35 @@ func (l *optionalLogs) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
 	return nil
 }
 
+// farewell is how long the shutdown waits for what is in the queue. The collector
+// has to end within 30 s, of which the audit processor may need 28.
+const farewell = 2 * time.Second
+
 // Shutdown ends all waiting first: what the sink does not take at once is missed.
+// One that hangs holds nobody up for longer than farewell, however much there is
+// in the queue.
 func (l *optionalLogs) Shutdown(ctx context.Context) error {
 	l.worker.audit.breaker.stop()
+	timer := time.AfterFunc(farewell, l.worker.end)
+	defer timer.Stop()
+	defer l.worker.end()
 	return l.Logs.Shutdown(ctx)
 }
 
 // optionalWorker stores what comes out of the queue. Safe for concurrent use.
 type optionalWorker struct {
 	audit *auditExporter
+	life  context.Context // no attempt goes on after its end
+	end   context.CancelFunc
 
 	mu     sync.Mutex
 	missed int // guarded by mu; records since the queue took something
+}
+
+func newOptionalWorker(e *auditExporter) *optionalWorker {
+	w := &optionalWorker{audit: e}
+	w.life, w.end = context.WithCancel(context.Background())
+	return w
 }
 
 // taken notes what became of a batch at the queue: one line in the log when it
@@ -70,6 +87,9 @@ func (w *optionalWorker) taken(ctx context.Context, records int, err error) {
 // consume tries until the sink has logs. It gives up when the exporter shuts
 // down, when trying again cannot help, or when `retry_on_failure` says so.
 func (w *optionalWorker) consume(ctx context.Context, logs plog.Logs) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(w.life, func() { cancel(errStopped) })()
 	wait := w.waits()
 	for started := time.Now(); ; {
 		err := w.audit.consume(ctx, logs)

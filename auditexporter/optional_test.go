@@ -115,6 +115,24 @@ func TestOptionalSinkAwayAtShutdown(t *testing.T) {
 	assertCount(t, f, int64(10-stored), metadatatest.AssertEqualExporterAuditMissedRecords)
 }
 
+// Nor does it wait long for one that hangs, however much is in the queue: what
+// it has not is missed.
+func TestOptionalSinkHangsAtShutdown(t *testing.T) {
+	f := startWith(t, t.TempDir(), optional)
+	audit := f.Logs.(*optionalLogs).worker.audit
+	g := &gate{Sink: audit.sink, began: make(chan struct{}), open: make(chan struct{})}
+	audit.sink = g
+	var s sealer
+	for range 20 {
+		require.NoError(t, f.ConsumeLogs(t.Context(), s.batch(t, 2)))
+	}
+	<-g.began
+	start := time.Now()
+	require.NoError(t, f.Shutdown(t.Context()))
+	assert.Less(t, time.Since(start), 2*farewell)
+	assertCount(t, f, 40, metadatatest.AssertEqualExporterAuditMissedRecords)
+}
+
 // Nobody listens to what an optional sink refuses: it must not be told to a
 // delivery that is over.
 func TestOptionalSinkReportsToNobody(t *testing.T) {

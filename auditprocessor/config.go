@@ -24,6 +24,8 @@ type Config struct {
 	// Redaction says which values are masked before anything is hashed or
 	// reaches a disk.
 	Redaction RedactionConfig `mapstructure:"redaction"`
+	// Proof says whose signatures are believed, and who must sign.
+	Proof ProofConfig `mapstructure:"proof"`
 	// Limits says how large a record and its parts may be.
 	Limits LimitsConfig `mapstructure:"limits"`
 	// Chain says how records are linked and signed.
@@ -105,6 +107,7 @@ func createDefaultConfig() component.Config {
 	return &Config{
 		Validation:   newValidationConfig(),
 		Redaction:    newRedactionConfig(),
+		Proof:        newProofConfig(),
 		Limits:       newLimitsConfig(),
 		Chain:        ChainConfig{MaxStreams: 100_000, Heartbeat: time.Minute},
 		Journal:      JournalConfig{MaxBytes: 1 << 30},

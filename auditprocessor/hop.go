@@ -91,17 +91,19 @@ func isHopProof(key string) bool {
 	return strings.HasPrefix(key, audit.PrefixHop) && strings.HasSuffix(key, ".chain.hash")
 }
 
-// maskProofs takes the proofs from a record that was changed after they were
+// maskEach takes the proofs from a record that was changed after they were
 // made: beside a masked field of few possible values, a signature or hash of
-// the original tells which one it was.
-func maskProofs(attributes pcommon.Map, is func(string) bool, mask string, m *marks) {
+// the original tells which one it was. A keyed hash stays.
+func (w *worker) maskEach(attributes pcommon.Map, is func(string) bool) {
+	mask := w.stages.redactor.mask
 	for key, value := range attributes.All() {
 		if !strings.HasPrefix(key, audit.PrefixIntegrity) || !is(key) {
 			continue
 		}
 		if value.Type() != pcommon.ValueTypeStr || value.Str() != mask {
+			w.keepProof(key, value)
 			value.SetStr(mask)
-			m.redact(shorten(key, maxKeyInPath), ruleSignature)
+			w.own.redact(shorten(key, maxKeyInPath), ruleSignature)
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/audit/proof"
 	"github.com/otelaudit/otelaudit/auditprocessor/internal/metadata"
 	"github.com/otelaudit/otelaudit/internal/durable"
 	"github.com/otelaudit/otelaudit/internal/journal"
@@ -42,10 +43,12 @@ type auditProcessor struct {
 	journal   *journal.Journal
 	instance  string
 	forwarder *forwarder
+	producers *keyring
 	stop      context.CancelFunc // ends the heartbeat; nil where nothing runs
 	running   sync.WaitGroup
 
 	failures occasional   // lines about failures of the journal
+	unproven occasional   // lines about proofs that failed
 	taken    occasional   // lines about ids that came with other content
 	conflict atomic.Bool  // a sink reported receipt.ErrConflict for what is being delivered
 	created  time.Time    // with the monotonic clock, which nobody sets back
@@ -57,6 +60,7 @@ func newProcessor(settings processor.Settings, config *Config, next consumer.Log
 	if err != nil {
 		return nil, err
 	}
+	stages.proofs = newProofs(&config.Proof)
 	telemetry, err := metadata.NewTelemetryBuilder(settings.TelemetrySettings)
 	if err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
@@ -80,6 +84,10 @@ func (p *auditProcessor) Start(_ context.Context, host component.Host) error {
 	if err != nil {
 		return err
 	}
+	p.producers = p.keyring()
+	if err := p.producers.load(); err != nil {
+		return err
+	}
 	j, err := journal.Open(p.journalOptions(key))
 	if err != nil {
 		return err
@@ -88,6 +96,19 @@ func (p *auditProcessor) Start(_ context.Context, host component.Host) error {
 		return errors.Join(err, j.Close())
 	}
 	return nil
+}
+
+// keyring keeps the keys of the stage that verifies proofs.
+func (p *auditProcessor) keyring() *keyring {
+	return &keyring{
+		config: &p.config.Proof, logger: p.logger,
+		use: func(ring *proof.Ring) {
+			if p.stages.proofs != nil {
+				p.stages.proofs.ring.Store(ring)
+			}
+		},
+		failed: func() { p.telemetry.ProcessorAuditKeyFailures.Add(context.Background(), 1) },
+	}
 }
 
 func (p *auditProcessor) journalOptions(key ed25519.PrivateKey) journal.Options {
@@ -145,6 +166,9 @@ func (p *auditProcessor) begin(j *journal.Journal, key ed25519.PrivateKey, host 
 	p.forwarder.start()
 	p.running.Add(1)
 	go p.heartbeat(ctx)
+	if p.stages.proofs != nil {
+		p.running.Go(func() { p.producers.keep(ctx) })
+	}
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/audit/proof"
 	"github.com/otelaudit/otelaudit/internal/journal"
 )
 
@@ -30,6 +31,9 @@ type verdict struct {
 	// digest is the SHA-256 of the canonical bytes, integrity that of the
 	// member `record` in them, where asked for. Both zero if refused.
 	digest, integrity chain.Hash
+	// verified is the verdict on the producer's proof, empty where there was
+	// nothing to verify.
+	verified proof.Status
 	// identity makes the record known when it comes again; zero if it came
 	// without an id.
 	identity journal.Identity
@@ -187,8 +191,11 @@ type marks struct {
 	flagged   []string // by validation
 	codes     [codeCount]bool
 
-	more     [markKinds]int // entries that found no room, by kind
-	timeText [2]string      // original timestamp and observed timestamp that had no canonical form
+	more   [markKinds]int // entries that found no room, by kind
+	proof  proof.Verdict  // on what the producer signed
+	proofs []maskedProof  // signatures that were masked
+
+	timeText [2]string // original timestamp and observed timestamp that had no canonical form
 }
 
 const (
@@ -202,7 +209,7 @@ const (
 func (m *marks) reset() {
 	*m = marks{
 		filled: m.filled[:0], repaired: m.repaired[:0], masked: m.masked[:0],
-		truncated: m.truncated[:0], flagged: m.flagged[:0],
+		truncated: m.truncated[:0], flagged: m.flagged[:0], proofs: m.proofs[:0],
 	}
 }
 
@@ -358,11 +365,12 @@ const (
 	codeTenant
 	codeRepaired
 	codeOversize
+	codeProof
 	codeCount
 )
 
 var reasonNames = [codeCount]string{
-	"required", "type", "value", "length", "clock_skew", "naming", "tenant", "repaired", "oversize",
+	"required", "type", "value", "length", "clock_skew", "naming", "tenant", "repaired", "oversize", "proof",
 }
 
 // truncation groups what the limits cut, for telemetry.
@@ -382,10 +390,11 @@ var truncationNames = [truncationCount]string{"metadata", "diff", "body", "attri
 // tally counts what the stages did to the records of a request. Its names are
 // fixed sets.
 type tally struct {
-	redacted  [ruleCount]int64       // values, by rule
-	flagged   [codeCount]int64       // records, by reason; a record counts once for each reason it has
-	truncated [truncationCount]int64 // values, by part
-	repaired  int64                  // records
+	redacted  [ruleCount]int64          // values, by rule
+	flagged   [codeCount]int64          // records, by reason; a record counts once for each reason it has
+	truncated [truncationCount]int64    // values, by part
+	repaired  int64                     // records
+	proofs    [len(proofOutcomes)]int64 // records, by the verdict on their proof
 }
 
 // addRedacted counts the values of one record, resource or scope.

@@ -58,6 +58,7 @@ func (p *auditProcessor) ConsumeLogs(ctx context.Context, logs plog.Logs) error 
 		return receipt.Unavailable(receipt.ErrConflict.Error(), retryFull)
 	}
 	verdicts, tally := p.stages.apply(logs, filled.Tenant, filled.IntegrityHash)
+	p.countProofs(ctx, &tally)
 	if reasons := refusals(verdicts); len(reasons) > 0 {
 		p.refused(ctx, "invalid", len(verdicts))
 		return errors.Join(receipt.Refused(strings.Join(reasons, "; ")), filled.Fill(refusedResults(verdicts)))

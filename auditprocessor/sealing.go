@@ -222,6 +222,7 @@ func (s *sealing) results() []receipt.Result {
 	}
 	for i := range results {
 		results[i].RecordID, results[i].Reasons = s.verdicts[i].recordID, s.verdicts[i].reasons
+		results[i].VerifyStatus = string(s.verdicts[i].verified)
 	}
 	return results
 }
@@ -231,6 +232,7 @@ func refusedResults(verdicts []verdict) []receipt.Result {
 	results := make([]receipt.Result, len(verdicts))
 	for i := range verdicts {
 		results[i].RecordID, results[i].IntegrityHash = verdicts[i].recordID, verdicts[i].integrity
+		results[i].VerifyStatus = string(verdicts[i].verified)
 		if verdicts[i].refused {
 			results[i].Reasons = verdicts[i].reasons
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/canonical"
+	"github.com/otelaudit/otelaudit/audit/proof"
 	"github.com/otelaudit/otelaudit/internal/journal"
 )
 
@@ -24,7 +25,7 @@ import (
 const attributeServiceName = "service.name"
 
 // stages is what happens to a record between its arrival and its seal: hop,
-// repair, fill, validate, redact, limit, canonical bytes, digest. Immutable
+// proof, repair, fill, validate, redact, limit, canonical bytes, digest. Immutable
 // and safe for concurrent use.
 type stages struct {
 	validator *validator
@@ -33,6 +34,8 @@ type stages struct {
 	entries   int // entries of each mark on a record
 	now       func() time.Time
 	pool      sync.Pool // of *worker
+
+	proofs *proofs // set before the first record comes; nil: no proof is looked at
 
 	identifier *journal.Identifier // set before the first record comes; nil: no record is identified
 }
@@ -109,10 +112,11 @@ type worker struct {
 	// of a group of records
 	resource, scope marks
 	service         string
-	sentService     string   // the same before redaction
-	resourceFaults  []string // limits that the resource exceeds, where that refuses
-	scopeFaults     []string // the same of the scope
-	groupErr        error    // the group has no canonical form
+	sentService     string      // the same before redaction
+	claim           proof.Claim // what the resource says about proofs, before redaction
+	resourceFaults  []string    // limits that the resource exceeds, where that refuses
+	scopeFaults     []string    // the same of the scope
+	groupErr        error       // the group has no canonical form
 
 	// of a record
 	own    marks
@@ -138,6 +142,9 @@ func (w *worker) takeResource(logs plog.ResourceLogs) {
 	w.resource.reset()
 	resource := logs.Resource()
 	w.sentService = strings.Clone(serviceOf(resource.Attributes()))
+	if w.stages.proofs != nil {
+		w.takeClaim(resource.Attributes())
+	}
 	if n := resource.DroppedAttributesCount(); n > 0 {
 		repairDropped("resource", n, &w.resource)
 		resource.SetDroppedAttributesCount(0)
@@ -284,6 +291,9 @@ func (w *worker) record(record plog.LogRecord, v *verdict) {
 	w.own.reset()
 	w.fields.scan(record.Attributes())
 	identity := w.identify(record)
+	if w.stages.proofs != nil {
+		w.prove(record)
+	}
 	if w.fields.moved {
 		moveHop(record.Attributes(), &w.own)
 		w.fields.scan(record.Attributes())
@@ -318,6 +328,7 @@ func (w *worker) run(record plog.LogRecord) (faults []string, err error) {
 	fill(record, &w.fields, w.now, s.validator.maxID, &w.own)
 	w.own.clearFlags()
 	s.validator.check(record, &w.fields, w.tenant, w.now, &w.own)
+	w.flagProof()
 
 	w.walker.extent = extent{}
 	w.walker.record(record, &w.own)
@@ -328,6 +339,7 @@ func (w *worker) run(record plog.LogRecord) (faults []string, err error) {
 		if s.limits.Oversize == oversizeReject {
 			faults = s.limits.structureFaults("record", &w.walker.extent)
 		} else {
+			w.maskBeforeCut(record)
 			w.limiter().record(record)
 		}
 	}
@@ -400,6 +412,7 @@ func (w *worker) fitRecord(record plog.LogRecord, l *limiter) error {
 		if len(w.buffer) <= limit {
 			return nil
 		}
+		w.maskBeforeCut(record)
 		l.shrink(record, len(w.buffer)-limit)
 		if err := w.reencode(record, entries); err != nil {
 			return err
@@ -429,7 +442,8 @@ func (w *worker) conclude(record plog.LogRecord, faults []string, err error, v *
 		w.tally.repaired++
 	}
 	reasons := w.reasons()
-	v.refused = len(reasons) > 0 && w.stages.validator.reject
+	v.refused = w.refuses()
+	v.verified = w.own.proof.Status
 	faults = slices.Concat(faults, w.resourceFaults, w.scopeFaults)
 	if err != nil {
 		faults = append(faults, err.Error())
@@ -464,6 +478,19 @@ func (w *worker) reasons() []string {
 		return nil
 	}
 	return slices.Concat(w.own.flagged, w.own.repaired, w.resource.repaired, w.scope.repaired)
+}
+
+// refuses says whether what a record is flagged for refuses it.
+func (w *worker) refuses() bool {
+	if w.own.codes[codeProof] && w.stages.proofs.reject {
+		return true
+	}
+	for code := range codeCount {
+		if code != codeProof && (w.own.codes[code] || w.resource.codes[code] || w.scope.codes[code]) {
+			return w.stages.validator.reject
+		}
+	}
+	return false
 }
 
 func (w *worker) hash(v *verdict) {
@@ -517,6 +544,7 @@ func (w *worker) mark(record plog.LogRecord, entries int) {
 	if w.tenant != "" {
 		attributes.PutStr(audit.AttributeCollectorTenant, w.tenant)
 	}
+	w.putVerdict(attributes, entries)
 	putTexts(attributes, audit.AttributeCollectorFilled, maxMarkEntries, 0, w.own.filled)
 	putTexts(attributes, audit.AttributeCollectorRepaired, entries, w.more(moreRepaired),
 		w.own.repaired, w.resource.repaired, w.scope.repaired)
@@ -543,9 +571,17 @@ func (w *worker) unmark(record plog.LogRecord) {
 func (w *worker) maskProofs(attributes pcommon.Map) {
 	switch {
 	case w.own.changed():
-		maskProofs(attributes, isProof, w.stages.redactor.mask, &w.own)
+		w.maskEach(attributes, isProof)
 	case w.resource.changed(), w.scope.changed(): // which a producer does not sign, but a collector does
-		maskProofs(attributes, isHopProof, w.stages.redactor.mask, &w.own)
+		w.maskEach(attributes, isHopProof)
+	}
+}
+
+// maskBeforeCut masks the proofs of a record of which something will be cut:
+// perhaps one of them.
+func (w *worker) maskBeforeCut(record plog.LogRecord) {
+	if w.fields.proof {
+		w.maskEach(record.Attributes(), isProof)
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/otelaudit/otelaudit/audit"
+	"github.com/otelaudit/otelaudit/audit/canonical"
+	"github.com/otelaudit/otelaudit/audit/proof"
 )
 
 const (
@@ -159,4 +161,72 @@ func BenchmarkLongText(b *testing.B) {
 	for b.Loop() {
 		w.text(text)
 	}
+}
+
+// BenchmarkProofs is what the verification of proofs costs a record: where none
+// is configured, where none is there to be verified, and where each record is
+// signed. Compare the first two within one run.
+func BenchmarkProofs(b *testing.B) {
+	shop := newTestProducer(b, 'a')
+	run := func(name string, s *stages, sign bool) {
+		b.Run(name, func(b *testing.B) {
+			original := benchLogs(false)
+			if sign {
+				signEach(b, shop, original)
+			}
+			b.ReportAllocs()
+			b.StopTimer()
+			for done := 0; done < b.N; done += benchRecords {
+				logs := plog.NewLogs()
+				original.CopyTo(logs)
+				b.StartTimer()
+				verdicts, _ := s.apply(logs, "acme", false)
+				b.StopTimer()
+				require.Equal(b, sign && s.proofs != nil, verdicts[0].verified == proof.Passed)
+			}
+		})
+	}
+	config := shop.config()
+	config.RequireSignature = []ProofOwnerConfig{{Service: "billing"}}
+	run("off", testStages(b), false)
+	run("unsigned", withProofs(b, testStages(b), config), false)
+	run("signed, off", testStages(b), true)
+	run("signed", withProofs(b, testStages(b), config), true)
+}
+
+func signEach(b *testing.B, by *testProducer, logs plog.Logs) {
+	b.Helper()
+	resource := logs.ResourceLogs().At(0)
+	resource.Resource().Attributes().PutStr(audit.ResourceIntegrityAlgorithm, "EdDSA")
+	resource.Resource().Attributes().PutStr(audit.ResourceIntegrityCertificate, by.signer.Fingerprint())
+	var encoder canonical.Encoder
+	for _, record := range resource.ScopeLogs().At(0).LogRecords().All() {
+		form, err := encoder.AppendRecord(nil, record)
+		require.NoError(b, err)
+		value, err := by.signer.Sign(form)
+		require.NoError(b, err)
+		record.Attributes().PutStr(audit.AttributeIntegrityValue, value)
+	}
+}
+
+// TestUnsignedAllocates compares what a record without a proof allocates where
+// proofs are verified with where they are not.
+func TestUnsignedAllocates(t *testing.T) {
+	shop := newTestProducer(t, 'a')
+	allocations := func(s *stages) float64 {
+		original := benchLogs(false)
+		requests := make([]plog.Logs, 9)
+		for i := range requests {
+			requests[i] = plog.NewLogs()
+			original.CopyTo(requests[i])
+		}
+		next := 0
+		return testing.AllocsPerRun(len(requests)-1, func() {
+			s.apply(requests[next], "acme", false)
+			next++
+		})
+	}
+	without := allocations(testStages(t))
+	with := allocations(withProofs(t, testStages(t), shop.config()))
+	require.LessOrEqual(t, with, without+benchRecords/100.0)
 }

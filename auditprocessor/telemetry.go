@@ -10,6 +10,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"go.uber.org/zap"
 )
 
 // registerGauges lets the meter ask for what waits in the journal.
@@ -64,6 +65,19 @@ func (p *auditProcessor) count(ctx context.Context, sealed, duplicates int, t *t
 	})
 	if t.repaired > 0 {
 		p.telemetry.ProcessorAuditRepairedRecords.Add(ctx, t.repaired)
+	}
+}
+
+// countProofs counts what came, sealed or not: a proof that fails is an event of
+// its own.
+func (p *auditProcessor) countProofs(ctx context.Context, t *tally) {
+	t.eachProof(func(verdict string, n int64) {
+		p.telemetry.ProcessorAuditVerifiedRecords.Add(ctx, n, labelled("verdict", verdict))
+	})
+	if failed := t.failedProofs(); failed > 0 {
+		if more, due := p.unproven.due(time.Now()); due {
+			p.logger.Warn("proofs of producers failed: verified_records says why", zap.Int64("records", failed), zap.Int("since_the_last_line", more))
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -87,9 +88,9 @@ func (c *Client) Send(ctx context.Context, contentType string, body []byte) (ans
 	return answer, nil
 }
 
-// Metric returns the sum over all label sets of the collector's own metric,
-// and whether it has one of that name.
-func (c *Collector) Metric(ctx context.Context, name string) (sum float64, found bool, err error) {
+// Metric returns the sum over all label sets of the collector's own metric that
+// hold the given labels, each as `name="value"`, and whether there is any.
+func (c *Collector) Metric(ctx context.Context, name string, labels ...string) (sum float64, found bool, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.Metrics+"/metrics", nil)
 	if err != nil {
 		return 0, false, fmt.Errorf("read metrics: %w", err)
@@ -104,7 +105,7 @@ func (c *Collector) Metric(ctx context.Context, name string) (sum float64, found
 	}
 	for line := range strings.Lines(string(text)) {
 		rest, ok := strings.CutPrefix(line, name)
-		if !ok || rest == "" || (rest[0] != '{' && rest[0] != ' ') {
+		if !ok || rest == "" || (rest[0] != '{' && rest[0] != ' ') || !containsAll(rest, labels) {
 			continue
 		}
 		value := rest[strings.LastIndexByte(rest, ' ')+1:]
@@ -115,4 +116,8 @@ func (c *Collector) Metric(ctx context.Context, name string) (sum float64, found
 		sum, found = sum+number, true
 	}
 	return sum, found, nil
+}
+
+func containsAll(text string, parts []string) bool {
+	return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(text, part) })
 }

@@ -4,14 +4,18 @@
 package testbed_test
 
 import (
+	"bytes"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/otelaudit/otelaudit/internal/pgtest"
 	"github.com/otelaudit/otelaudit/testbed"
 )
 
@@ -54,11 +58,69 @@ service: {pipelines: {logs/audit: {receivers: [audit], processors: [audit], expo
 	assert.Contains(t, output, "journal::directory")
 }
 
+// The ready configurations that store in PostgreSQL start, and what they are
+// sent is in each of their sinks.
+func TestPostgresConfigsStart(t *testing.T) {
+	for _, name := range []string{"postgres.yaml", "fan-out.yaml"} {
+		t.Run(name, func(t *testing.T) {
+			sink := newHTTPSink(t)
+			sink.Secret = "" // the example does not sign
+			require.NoError(t, sink.Up())
+			dsn := pgtest.Database(t)
+			t.Setenv("AUDIT_POSTGRES", dsn)
+			t.Setenv("AUDIT_ENDPOINT", "http://"+sink.Endpoint)
+			t.Setenv("AUDIT_ENDPOINT_TOKEN", "token")
+			c := startReady(t, name)
+			send(t, c, "ready", 10)
+			stop(t, c)
+
+			key := filepath.Join(c.Directory, "data", "journal", "verifier.pub")
+			stores := []string{dsn}
+			if name == "fan-out.yaml" {
+				stores = append(stores, filepath.Join(c.Directory, "data", "audit"), sink.Store())
+			}
+			for _, store := range stores {
+				report := verify(t, "--key", key, store)
+				assert.Zero(t, report.Exit, "%+v", report)
+				assert.Empty(t, report.Findings)
+			}
+			assert.Len(t, readPostgres(t, dsn).Records, 10)
+		})
+	}
+}
+
+// startReady starts a ready configuration, on ports that are free.
+func startReady(t *testing.T, name string) *testbed.Collector {
+	t.Helper()
+	root, err := testbed.Root()
+	require.NoError(t, err)
+	text, err := os.ReadFile(filepath.Join(root, "config", name))
+	require.NoError(t, err)
+	ports := map[string]string{}
+	text = regexp.MustCompile(`127\.0\.0\.1:\d+`).ReplaceAllFunc(text, func(endpoint []byte) []byte {
+		ports[string(endpoint)] = freePort(t)
+		return []byte(ports[string(endpoint)])
+	})
+	_, metrics, err := net.SplitHostPort(freePort(t))
+	require.NoError(t, err)
+	text = bytes.ReplaceAll(text, []byte("port: 8888"), []byte("port: "+metrics))
+	directory := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(directory, name), text, 0o600))
+	binary, err := testbed.Binary("otelcol-audit")
+	require.NoError(t, err)
+	c, err := testbed.StartCommand(t.Context(), testbed.Settings{Directory: directory}, ports["127.0.0.1:13133"], binary, "--config", name)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Kill()) })
+	c.HTTP = ports["127.0.0.1:4319"]
+	return c
+}
+
 func validate(t *testing.T, binary string, args ...string) (string, error) {
 	t.Helper()
 	command := exec.Command(binary, append([]string{"validate"}, args...)...)
 	command.Dir = t.TempDir()
 	command.Env = append(os.Environ(), "AUDIT_TLS_CERT=cert.pem", "AUDIT_TLS_KEY=key.pem", "AUDIT_CLIENT_CA=ca.pem",
+		"AUDIT_POSTGRES=postgres://audit@localhost/audit", "AUDIT_ENDPOINT=https://siem.example/audit", "AUDIT_ENDPOINT_TOKEN=t",
 		"AUDIT_TENANTS=htpasswd", "AUDIT_SIGNING_KEY=signing.pem", "AUDIT_UPSTREAM=https://collector.example", "AUDIT_UPSTREAM_TOKEN=t")
 	output, err := command.CombinedOutput()
 	return string(output), err

@@ -15,23 +15,24 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
+	"github.com/otelaudit/otelaudit/internal/pgtest"
 	"github.com/otelaudit/otelaudit/testbed"
 )
 
 var (
-	events  = flag.Int("events", 100_000, "events of TestMixedLoad")
-	rounds  = flag.Int("rounds", 12, "kills of TestScenarioKillDuringLoad, and a quarter as many in the scenarios beside it")
-	backlog = flag.Int64("backlog", 64<<20, "bytes that wait in TestScenarioLongOutage")
-	results = flag.String("results", "", "file that gets a line of Markdown for each scenario: what was measured")
+	events       = flag.Int("events", 100_000, "events of TestMixedLoad")
+	rounds       = flag.Int("rounds", 12, "kills of TestScenarioKillDuringLoad, and a quarter as many in the scenarios beside it")
+	shakenEvents = flag.Int("shaken", 5_000, "events, at least, of the scenarios whose servers are stopped, killed and cut off all the time")
+	backlog      = flag.Int64("backlog", 64<<20, "bytes that wait in TestScenarioLongOutage")
+	results      = flag.String("results", "", "file that gets a line of Markdown for each scenario: what was measured")
 )
 
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "curl" {
 		os.Exit(curl(os.Args[1:]))
 	}
-	goleak.VerifyTestMain(m)
+	pgtest.Main(m)
 }
 
 // curl stands in for the real one in `curl -sS URL -d DATA`.
@@ -54,7 +55,7 @@ func curl(args []string) int {
 }
 
 // start starts a collector that does not outlive the test.
-func start(t *testing.T, s testbed.Settings) *testbed.Collector {
+func start(t testing.TB, s testbed.Settings) *testbed.Collector {
 	t.Helper()
 	c, err := testbed.Start(t.Context(), s)
 	require.NoError(t, err)
@@ -63,7 +64,7 @@ func start(t *testing.T, s testbed.Settings) *testbed.Collector {
 }
 
 // stop ends a collector as an operator does. All it had must be delivered.
-func stop(t *testing.T, c *testbed.Collector) {
+func stop(t testing.TB, c *testbed.Collector) {
 	t.Helper()
 	err := c.Stop()
 	if errors.Is(err, testbed.ErrTooEarly) {
@@ -75,7 +76,7 @@ func stop(t *testing.T, c *testbed.Collector) {
 }
 
 // verify checks a store with a memory of its own: nothing is known before.
-func verify(t *testing.T, args ...string) testbed.Report {
+func verify(t testing.TB, args ...string) testbed.Report {
 	t.Helper()
 	report, err := testbed.Verify(t.TempDir(), args...)
 	require.NoError(t, err)
@@ -83,7 +84,7 @@ func verify(t *testing.T, args ...string) testbed.Report {
 }
 
 // requireSound demands exit code 0 and no finding at all.
-func requireSound(t *testing.T, s testbed.Settings) testbed.Report {
+func requireSound(t testing.TB, s testbed.Settings) testbed.Report {
 	t.Helper()
 	report := verify(t, "--key", s.Key(), s.Store())
 	require.Empty(t, report.Findings)
@@ -91,7 +92,7 @@ func requireSound(t *testing.T, s testbed.Settings) testbed.Report {
 	return report
 }
 
-func readStore(t *testing.T, directory string) testbed.Stored {
+func readStore(t testing.TB, directory string) testbed.Stored {
 	t.Helper()
 	stored, err := testbed.ReadStore(directory)
 	require.NoError(t, err)

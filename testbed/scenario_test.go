@@ -26,7 +26,7 @@ import (
 // requireKept demands that every acknowledged event is stored once, under the
 // hash that its sender was told, that no event is stored twice, and that
 // nothing is stored which nobody sent.
-func requireKept(t *testing.T, outcome *testbed.Outcome, stored testbed.Stored) {
+func requireKept(t testing.TB, outcome *testbed.Outcome, stored testbed.Stored) {
 	t.Helper()
 	requireStoredOnce(t, outcome, stored)
 	difference := outcome.Compare(stored)
@@ -35,7 +35,7 @@ func requireKept(t *testing.T, outcome *testbed.Outcome, stored testbed.Stored) 
 
 // requireStoredOnce demands that each acknowledged event is stored once, under
 // the hash that its sender was told, and no event twice.
-func requireStoredOnce(t *testing.T, outcome *testbed.Outcome, stored testbed.Stored) {
+func requireStoredOnce(t testing.TB, outcome *testbed.Outcome, stored testbed.Stored) {
 	t.Helper()
 	difference := outcome.Compare(stored)
 	requireNone(t, difference.Lost, "acknowledged, but not stored")
@@ -72,14 +72,14 @@ func TestOTLPSinkRefusesWhatIsNotSealed(t *testing.T) {
 }
 
 // requireNone fails with the first few of many ids.
-func requireNone(t *testing.T, ids []string, what string) {
+func requireNone(t testing.TB, ids []string, what string) {
 	t.Helper()
 	require.Empty(t, ids[:min(len(ids), 5)], "%d events: %s", len(ids), what)
 }
 
 // requireSoundStore demands exit code 0 and no finding of a store that is not
 // the file sink's.
-func requireSoundStore(t *testing.T, s testbed.Settings, store string) {
+func requireSoundStore(t testing.TB, s testbed.Settings, store string) {
 	t.Helper()
 	report := verify(t, "--key", s.Key(), store)
 	require.Empty(t, report.Findings)
@@ -87,21 +87,21 @@ func requireSoundStore(t *testing.T, s testbed.Settings, store string) {
 }
 
 // eventually waits until the condition holds.
-func eventually(t *testing.T, within time.Duration, condition func() bool, what string) {
+func eventually(t testing.TB, within time.Duration, condition func() bool, what string) {
 	t.Helper()
 	require.Eventually(t, condition, within, 20*time.Millisecond, what)
 }
 
 // metric returns a metric of the collector, 0 as long as it has none.
-func metric(t *testing.T, c *testbed.Collector, name string) int64 {
+func metric(t testing.TB, c *testbed.Collector, name string, labels ...string) int64 {
 	t.Helper()
-	value, _, err := c.Metric(t.Context(), name)
+	value, _, err := c.Metric(t.Context(), name, labels...)
 	require.NoError(t, err)
 	return int64(value)
 }
 
 // drained waits until nothing is left to deliver.
-func drained(t *testing.T, c *testbed.Collector, within time.Duration) {
+func drained(t testing.TB, c *testbed.Collector, within time.Duration) {
 	t.Helper()
 	eventually(t, within, func() bool {
 		value, found, err := c.Metric(t.Context(), "otelcol_processor_audit_pending_records")

@@ -20,7 +20,7 @@ import (
 	"github.com/otelaudit/otelaudit/audit"
 )
 
-// Stored is what a directory of stored lines holds.
+// Stored is what a store holds.
 type Stored struct {
 	Records     map[string]int    // by audit.record.id: number of lines
 	Hashes      map[string]string // by audit.record.id: chain hash
@@ -32,11 +32,15 @@ type Stored struct {
 	Bytes       int64
 }
 
+func newStored() Stored {
+	return Stored{Records: map[string]int{}, Hashes: map[string]string{}, Stubs: map[string]int{}, Quarantined: map[string]int{}}
+}
+
 const maxLine = 4 << 20
 
 // ReadStore reads every stored line below directory.
 func ReadStore(directory string) (Stored, error) {
-	s := Stored{Records: map[string]int{}, Hashes: map[string]string{}, Stubs: map[string]int{}, Quarantined: map[string]int{}}
+	s := newStored()
 	files, err := StoredFiles(directory)
 	for _, path := range files {
 		if err == nil {
@@ -88,14 +92,19 @@ func (s *Stored) add(text []byte) error {
 		s.Stubs[line.Hash.String()]++
 		return nil
 	}
+	return s.addEvent(line.Link.Stream, line.Hash.String(), line.Event)
+}
+
+// addEvent adds a sealed record, by its canonical bytes.
+func (s *Stored) addEvent(stream, hash string, canonical []byte) error {
 	var event event
-	if err := json.Unmarshal(line.Event, &event); err != nil {
+	if err := json.Unmarshal(canonical, &event); err != nil {
 		return err
 	}
-	if line.Link.Stream == audit.StreamOrigin {
+	if stream == audit.StreamOrigin {
 		return s.addControl(&event)
 	}
-	if strings.HasPrefix(line.Link.Stream, audit.StreamFlagged) {
+	if strings.HasPrefix(stream, audit.StreamFlagged) {
 		s.Flagged++
 	}
 	id, err := event.text(audit.AttributeRecordID)
@@ -103,7 +112,7 @@ func (s *Stored) add(text []byte) error {
 		return err
 	}
 	s.Records[id]++
-	s.Hashes[id] = line.Hash.String()
+	s.Hashes[id] = hash
 	return nil
 }
 

@@ -156,6 +156,7 @@ type entry struct {
 	at     place
 	detail string
 	number uint64 // lines or records it stands for
+	shown  bool   // about what a store shows of a record, not about what was sealed
 }
 
 // findings collects entries: bounded, neighbours joined.
@@ -173,7 +174,7 @@ func (f *findings) add(e entry) {
 	}
 	if e.kind.Integrity() {
 		f.broken = true
-		if e.origin != "" && e.kind != BadSignature {
+		if e.origin != "" && e.kind != BadSignature && !e.shown {
 			f.damaged[e.origin] = true
 		}
 	}

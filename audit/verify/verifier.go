@@ -6,6 +6,7 @@ package verify
 import (
 	"bytes"
 	"crypto/sha256"
+	"fmt"
 
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/canonical"
@@ -81,7 +82,26 @@ func New(options Options) (*Verifier, error) {
 // their paths, lines in the order of their offsets. Any other order costs
 // memory but finds the same. It keeps nothing of text.
 func (v *Verifier) Line(name string, offset int64, text []byte) {
+	v.line(place{v.open(name), offset}, text)
+}
+
+// Row is Line for what a store keeps as a row, with columns that are derived
+// from the record. column names one that does not show what the record says, ""
+// if all do: a sound record with such a column is tampered with as well.
+func (v *Verifier) Row(name string, offset int64, text []byte, column string) {
 	at := place{v.open(name), offset}
+	o, index, sound := v.line(at, text)
+	if !sound || column == "" {
+		return
+	}
+	v.found.add(entry{
+		kind: Tampered, origin: o.full, first: index, last: index, indexd: true, at: at, shown: true,
+		detail: fmt.Sprintf("column %s does not show what the record says", column),
+	})
+}
+
+// line takes a line and, if it is that of a record and sound, says whose.
+func (v *Verifier) line(at place, text []byte) (o *origin, index uint64, sound bool) {
 	at.file.lines++
 	line, err := audit.ParseLine(text)
 	switch {
@@ -90,8 +110,9 @@ func (v *Verifier) Line(name string, offset int64, text []byte) {
 	case line.Kind == audit.LineCheckpoint:
 		v.checkpointLine(at, &line)
 	default:
-		v.recordLine(at, &line)
+		o = v.recordLine(at, &line)
 	}
+	return o, line.Link.Index, o != nil
 }
 
 // TooLong takes the place of a line that is longer than the caller reads.
@@ -117,23 +138,24 @@ func (v *Verifier) open(name string) *file {
 	return f
 }
 
-func (v *Verifier) recordLine(at place, line *audit.Line) {
+// recordLine returns the origin of a sound record, else nil.
+func (v *Verifier) recordLine(at place, line *audit.Line) *origin {
 	if line.Kind == audit.LineEvent {
 		line.Link.Digest = sha256.Sum256(line.Event)
 	}
 	hash := line.Link.Hash()
 	if hash != line.Hash {
 		v.unsound(at, line, hash)
-		return
+		return nil
 	}
 	if line.Link.Index >= maxIndex {
 		v.bad(&bad{kind: Malformed, at: at, detail: errIndex.Error()})
-		return
+		return nil
 	}
 	o := v.origin(line.Link.Origin)
 	if o == nil {
 		v.bad(&bad{kind: Malformed, at: at, detail: "the origin is not <instance>/<journal id>/<life>"})
-		return
+		return nil
 	}
 	f := fact{
 		index: line.Link.Index, seq: line.Link.Seq, prev: line.Link.Prev, hash: hash,
@@ -151,6 +173,7 @@ func (v *Verifier) recordLine(at place, line *audit.Line) {
 	at.file.origin = o
 	v.sound(o, f.index, f.index+1)
 	v.add(o, &f)
+	return o
 }
 
 // unsound takes a line whose hash is not that of its parts.

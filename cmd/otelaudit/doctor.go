@@ -23,10 +23,10 @@ const maxConfigurations = 64
 func runDoctor(args []string, stdout, stderr io.Writer) int {
 	asJSON, paths, err := parseDoctor(args)
 	if errors.Is(err, flag.ErrHelp) {
-		return write(stdout, usage)
+		return write(stdout, help("doctor"))
 	}
 	if err != nil {
-		complain(stderr, fmt.Errorf("doctor: %w; see otelaudit help", err))
+		complain(stderr, fmt.Errorf("doctor: %w; see otelaudit doctor --help", err))
 		return exitUsage
 	}
 	report, err := examine(paths)

@@ -106,7 +106,7 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("no space 
 func TestDoctorReportsFailedOutput(t *testing.T) {
 	for _, args := range [][]string{{"doctor", quickstart}, {"doctor", "--json", quickstart}} {
 		var stderr strings.Builder
-		assert.Equal(t, exitRead, run(args, brokenWriter{}, &stderr))
+		assert.Equal(t, exitRead, run(t.Context(), args, console{strings.NewReader(""), brokenWriter{}, &stderr}))
 		assert.Contains(t, stderr.String(), "no space left")
 	}
 }

@@ -15,7 +15,7 @@ import (
 // runJournal is `otelaudit journal check [--json] DIRECTORY`.
 func runJournal(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 || args[0] != "check" {
-		complain(stderr, errors.New("journal: the one thing to do is check; see otelaudit help"))
+		complain(stderr, errors.New("journal: the one thing to do is check; see otelaudit journal --help"))
 		return exitUsage
 	}
 	flags := flag.NewFlagSet("journal check", flag.ContinueOnError)
@@ -23,13 +23,13 @@ func runJournal(args []string, stdout, stderr io.Writer) int {
 	asJSON := flags.Bool("json", false, "")
 	directories, err := parseFlags(flags, args[1:])
 	if errors.Is(err, flag.ErrHelp) {
-		return write(stdout, usage)
+		return write(stdout, help("journal"))
 	}
 	if err == nil && len(directories) != 1 {
 		err = errors.New("name one journal directory")
 	}
 	if err != nil {
-		complain(stderr, fmt.Errorf("journal check: %w; see otelaudit help", err))
+		complain(stderr, fmt.Errorf("journal check: %w; see otelaudit journal --help", err))
 		return exitUsage
 	}
 	report, err := journal.Check(directories[0])

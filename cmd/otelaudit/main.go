@@ -2,12 +2,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command otelaudit is the tool of auditors and operators: it proves stored
-// audit records sound and complete, or names what was changed, looks after the
-// records that a sink refused, and finds what in a collector's configuration
-// breaks the promise of an audit pipeline.
+// audit records sound and complete, or names what was changed, shows and exports
+// them, sends events, looks after the records that a sink refused, and finds what
+// in a collector's configuration breaks the promise of an audit pipeline.
 package main
 
 import (
+	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -17,91 +20,81 @@ import (
 // Exit codes.
 const (
 	exitSound    = 0 // sound and complete, done, or a configuration without errors
-	exitBroken   = 1 // an integrity finding, or a configuration with errors
+	exitBroken   = 1 // an integrity finding, an event refused, or a configuration with errors
 	exitUsage    = 2
-	exitRead     = 3 // something could not be read
+	exitRead     = 3 // something could not be read, or nobody reached
 	exitUnproven = 4 // sound, but head or tail is not proven
 )
 
 // version is set by the linker in a release.
 var version = ""
 
-const usage = `Usage:
-  otelaudit verify [--json] [--key FILE]... [--checkpoint FILE]... DIRECTORY|FILE...
-  otelaudit journal check [--json] DIRECTORY
-  otelaudit quarantine ls [--json] DIRECTORY
-  otelaudit quarantine show [--json] DIRECTORY COORDINATE...
-  otelaudit quarantine replay [--reason TEXT] [--json] DIRECTORY COORDINATE...|--all
-  otelaudit quarantine drop --reason TEXT [--json] DIRECTORY COORDINATE...|--all
-  otelaudit doctor [--json] CONFIG.yaml...
-  otelaudit version
-  otelaudit help
-
-verify reads every file below DIRECTORY whose name ends in .jsonl.
-
-  --key FILE         trust this public key (PEM) and no other; without it the key
-                     first seen for an instance is remembered and trusted
-  --checkpoint FILE  a checkpoint held from outside the store; what it covers
-                     must be there
-  --json             print the report as JSON
-
-journal check reads the journal directory of an audit processor, changes nothing,
-and says what is in it, or where it is damaged.
-
-What a run has proven is remembered below $XDG_CONFIG_HOME/otelaudit/known
-(~/.config/otelaudit/known); a later run that finds less says so. After records
-were deleted on purpose, delete the file of that log there.
-
-quarantine looks after the records that a sink refused for good. DIRECTORY is
-the quarantine directory of an exporter, or the folder quarantine in the journal
-directory; COORDINATE is <origin>/<index> as ls prints it. replay has a record
-stored after all, drop gives it up; the running collector does either with its
-next delivery, and seals that it did. show prints the record itself. Run it as the
-user of the collector.
-
-Exit code: 0 sound and complete, or done; 1 an integrity finding, 2 wrong usage, 3 something
-could not be read, 4 sound, but head or tail is not proven.
-
-doctor reads a collector configuration, several files as the collector merges
-them, and finds what around the audit components can lose, double or leak
-acknowledged events; docs/doctor.md lists the findings. What only the collector
-can resolve (${env:X}) is named where it matters, and not judged.
-
-Exit code: 0 no errors, 1 at least one error, 2 wrong usage, 3 a file could not be
-read or parsed.
-`
+// console is what surrounds a command.
+type console struct {
+	in       io.Reader
+	out, err io.Writer
+}
 
 func main() {
-	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(context.Background(), os.Args[1:], console{os.Stdin, os.Stdout, os.Stderr}))
 }
 
 // run is the program without the process around it.
-func run(args []string, stdout, stderr io.Writer) int {
-	command := "help"
-	if len(args) > 0 {
-		command = args[0]
-	}
-	switch command {
-	case "verify":
-		return runVerify(args[1:], stdout, stderr)
-	case "journal":
-		return runJournal(args[1:], stdout, stderr)
-	case "quarantine":
-		return runQuarantine(args[1:], stdout, stderr)
-	case "doctor":
-		return runDoctor(args[1:], stdout, stderr)
-	case "version", "--version":
-		return write(stdout, "otelaudit "+buildVersion()+"\n")
-	case "help", "--help", "-h":
-		code := write(stdout, usage)
-		if len(args) == 0 {
-			return exitUsage
-		}
-		return code
-	default:
-		complain(stderr, fmt.Errorf("unknown command %q; see otelaudit help", command))
+func run(ctx context.Context, args []string, c console) int {
+	if len(args) == 0 {
+		write(c.out, usage())
 		return exitUsage
 	}
+	command, args := args[0], args[1:]
+	switch command {
+	case "verify":
+		return runVerify(ctx, args, c)
+	case "query":
+		return runQuery(ctx, args, c)
+	case "export":
+		return runExport(ctx, args, c)
+	case "tail":
+		return runTail(ctx, args, c)
+	case "send":
+		return runSend(ctx, args, c)
+	case "schema":
+		return runSchema(args, c)
+	case "journal":
+		return runJournal(args, c.out, c.err)
+	case "quarantine":
+		return runQuarantine(args, c.out, c.err)
+	case "doctor":
+		return runDoctor(args, c.out, c.err)
+	case "version", "--version":
+		return write(c.out, "otelaudit "+buildVersion()+"\n")
+	case "help", "--help", "-h":
+		return runHelp(args, c)
+	default:
+		complain(c.err, fmt.Errorf("unknown command %q; see otelaudit help", command))
+		return exitUsage
+	}
+}
+
+func runHelp(args []string, c console) int {
+	switch {
+	case len(args) == 0:
+		return write(c.out, usage())
+	case help(args[0]) == "":
+		complain(c.err, fmt.Errorf("unknown command %q; see otelaudit help", args[0]))
+		return exitUsage
+	default:
+		return write(c.out, help(args[0]))
+	}
+}
+
+// refuse says what is wrong with the arguments of a command, or prints its
+// manual if that was asked for.
+func (c *console) refuse(command string, err error) int {
+	if errors.Is(err, flag.ErrHelp) {
+		return write(c.out, help(command))
+	}
+	complain(c.err, fmt.Errorf("%s: %w; see otelaudit %s --help", command, err, command))
+	return exitUsage
 }
 
 func write(w io.Writer, text string) int {

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -30,7 +31,7 @@ type output struct {
 
 func otelaudit(args ...string) output {
 	var stdout, stderr bytes.Buffer
-	code := run(args, &stdout, &stderr)
+	code := run(context.Background(), args, console{strings.NewReader(""), &stdout, &stderr})
 	return output{code, stdout.String(), stderr.String()}
 }
 
@@ -122,7 +123,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"verify"}, exitUsage, "name a directory"},
 		{[]string{"verify", "--frobnicate", "x"}, exitUsage, "not defined: -frobnicate"},
 		{[]string{"verify", "x", "--key"}, exitUsage, "needs an argument: -key"},
-		{[]string{"verify", "postgres://x"}, exitUsage, "not databases"},
+		{[]string{"verify", "postgres://x@127.0.0.1:1/y"}, exitRead, "connect to PostgreSQL"},
 		{[]string{"verify", "no/such/place"}, exitRead, "no/such/place"},
 		{[]string{"verify", "--", "--key"}, exitRead, "--key"},
 		{[]string{"verify", "--key", "no/such/key", "."}, exitRead, "no/such/key"},

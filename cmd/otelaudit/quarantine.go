@@ -36,10 +36,10 @@ type care struct {
 func runQuarantine(args []string, stdout, stderr io.Writer) int {
 	c, err := parseCare(args)
 	if errors.Is(err, flag.ErrHelp) {
-		return write(stdout, usage)
+		return write(stdout, help("quarantine"))
 	}
 	if err != nil {
-		complain(stderr, fmt.Errorf("quarantine: %w; see otelaudit help", err))
+		complain(stderr, fmt.Errorf("quarantine: %w; see otelaudit quarantine --help", err))
 		return exitUsage
 	}
 	if err := c.run(stdout); err != nil {

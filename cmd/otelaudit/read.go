@@ -84,32 +84,58 @@ func walk(root string, add func(string, fs.FileInfo) error) (unread error) {
 	return errors.Join(unread, err)
 }
 
+// fileLine is one line of a file.
+type fileLine struct {
+	offset, size int64  // size with the newline
+	text         []byte // without the newline; nil if it is longer than audit.MaxLine, or torn
+	torn         bool   // the file ends without a newline
+}
+
 // readLines feeds one file to v.
-func readLines(v *verify.Verifier, path string, bar *progress) (err error) {
+func readLines(v *verify.Verifier, path string, bar *progress) error {
+	return eachLine(path, 0, func(l *fileLine) error {
+		switch {
+		case l.torn:
+			v.Torn(path, l.offset)
+		case l.text == nil:
+			v.TooLong(path, l.offset)
+		default:
+			v.Line(path, l.offset, l.text)
+		}
+		bar.add(l.size)
+		return nil
+	})
+}
+
+// errEnough ends the reading of a store without an error.
+var errEnough = errors.New("enough")
+
+// eachLine calls visit for every line of a file from an offset on. The line is
+// valid until visit returns, whose error ends the reading and is returned.
+func eachLine(path string, from int64, visit func(*fileLine) error) (err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := f.Seek(from, io.SeekStart); err != nil {
+		return err
+	}
 	reader := bufio.NewReaderSize(f, readBuffer)
 	var long []byte // of a line that does not fit the buffer
-	for offset := int64(0); ; {
-		line, size, ended, err := nextLine(reader, &long)
+	for line := (fileLine{offset: from}); ; line.offset += line.size {
+		var ended bool
+		line.text, line.size, ended, err = nextLine(reader, &long)
 		if err != nil {
 			return fmt.Errorf("read %s: %w", path, err)
 		}
-		switch {
-		case size == 0:
+		if line.size == 0 {
 			return nil
-		case !ended:
-			v.Torn(path, offset)
-		case line == nil:
-			v.TooLong(path, offset)
-		default:
-			v.Line(path, offset, line)
 		}
-		offset += size
-		bar.add(size)
+		line.torn = !ended
+		if err := visit(&line); err != nil {
+			return err
+		}
 	}
 }
 

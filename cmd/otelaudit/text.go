@@ -60,7 +60,10 @@ func printFinding(b *strings.Builder, f *verify.Finding) {
 	if f.Index != "" {
 		fmt.Fprintf(b, " index %s", f.Index)
 	}
-	if f.File != "" {
+	switch {
+	case isDatabase(f.File):
+		fmt.Fprintf(b, "\n  in %q", f.File)
+	case f.File != "":
 		fmt.Fprintf(b, "\n  file %q, byte %d", f.File, f.Offset)
 	}
 	fmt.Fprintf(b, "\n  %s\n", f.Detail)

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/pem"
@@ -22,7 +23,7 @@ type request struct {
 	json        bool
 	keys        list
 	checkpoints list
-	paths       []string
+	store
 }
 
 type list []string
@@ -41,19 +42,12 @@ func parseVerify(args []string) (*request, error) {
 	flags.BoolVar(&r.json, "json", false, "")
 	flags.Var(&r.keys, "key", "")
 	flags.Var(&r.checkpoints, "checkpoint", "")
-	var err error
-	if r.paths, err = parseFlags(flags, args); err != nil {
+	flags.StringVar(&r.table, "table", defaultTable, "")
+	rest, err := parseFlags(flags, args)
+	if err != nil {
 		return nil, err
 	}
-	if len(r.paths) == 0 {
-		return nil, errors.New("name a directory or a file")
-	}
-	for _, path := range r.paths {
-		if strings.HasPrefix(path, "postgres://") || strings.HasPrefix(path, "postgresql://") {
-			return nil, errors.New("this version reads directories and files, not databases")
-		}
-	}
-	return &r, nil
+	return &r, r.name(rest)
 }
 
 // parseFlags parses flags before and after the other arguments, and returns
@@ -75,25 +69,21 @@ func parseFlags(flags *flag.FlagSet, args []string) (others []string, err error)
 	}
 }
 
-func runVerify(args []string, stdout, stderr io.Writer) int {
+func runVerify(ctx context.Context, args []string, c console) int {
 	r, err := parseVerify(args)
-	if errors.Is(err, flag.ErrHelp) {
-		return write(stdout, usage)
-	}
 	if err != nil {
-		complain(stderr, fmt.Errorf("verify: %w; see otelaudit help", err))
-		return exitUsage
+		return c.refuse("verify", err)
 	}
-	code, err := r.verify(stdout, stderr)
+	code, err := r.verify(ctx, c.out, c.err)
 	if err != nil {
-		complain(stderr, err)
+		complain(c.err, err)
 	}
 	return code
 }
 
 // verify reads and judges the store. The code says the worst of both; an error
 // is for the user.
-func (r *request) verify(stdout, stderr io.Writer) (int, error) {
+func (r *request) verify(ctx context.Context, stdout, stderr io.Writer) (int, error) {
 	options, err := r.options()
 	if err != nil {
 		return exitRead, err
@@ -102,19 +92,22 @@ func (r *request) verify(stdout, stderr io.Writer) (int, error) {
 	if err != nil {
 		return exitRead, err
 	}
-	files, whole, unread := findFiles(r.paths)
+	lines, err := r.lines(ctx, stderr)
+	if err != nil {
+		return exitRead, err
+	}
+	whole := lines.whole
 	options.Pins = known.pins
 	if whole {
 		options.Floors = known.floors
 	}
 	spill := &spillFile{}
 	options.Spill = spill
-	report, readErr, err := r.read(options, files, stderr)
+	report, unread, err := lines.read(options)
 	err = errors.Join(err, spill.Close())
 	if err != nil {
 		return exitRead, err
 	}
-	unread = errors.Join(unread, readErr)
 	code := exitCode(&report, unread != nil)
 	if err := r.print(stdout, &report); err != nil {
 		return exitRead, errors.Join(unread, err)
@@ -128,6 +121,48 @@ func (r *request) verify(stdout, stderr io.Writer) (int, error) {
 		}
 	}
 	return code, unread
+}
+
+// lines is what is to be verified.
+type lines struct {
+	whole  bool  // what is not there is missing
+	unread error // what cannot be looked at
+	feed   func(*verify.Verifier) error
+}
+
+// lines finds the store. An error says that there is nothing to judge.
+func (r *request) lines(ctx context.Context, stderr io.Writer) (*lines, error) {
+	if r.database == "" {
+		files, whole, unread := findFiles(r.paths)
+		return &lines{whole, unread, func(v *verify.Verifier) error { return feedFiles(v, files, stderr) }}, nil
+	}
+	from, err := r.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &lines{whole: true, feed: func(v *verify.Verifier) error {
+		return errors.Join(feedRows(ctx, from, v), from.Close())
+	}}, nil
+}
+
+func feedFiles(v *verify.Verifier, files []source, stderr io.Writer) (unread error) {
+	bar := newProgress(stderr, files)
+	for _, file := range files {
+		unread = errors.Join(unread, readLines(v, file.path, bar))
+	}
+	bar.done()
+	return unread
+}
+
+// read judges the lines. unread is what could not be read of them.
+func (l *lines) read(options verify.Options) (report verify.Report, unread, err error) {
+	v, err := verify.New(options)
+	if err != nil {
+		return verify.Report{}, nil, err
+	}
+	unread = errors.Join(l.unread, l.feed(v))
+	report, err = v.Finish()
+	return report, unread, err
 }
 
 // remembered says where a finding may come from that rests on what earlier runs
@@ -163,23 +198,6 @@ func exitCode(report *verify.Report, unread bool) int {
 		}
 	}
 	return exitRead
-}
-
-func (r *request) read(options verify.Options, files []source, stderr io.Writer) (verify.Report, error, error) {
-	v, err := verify.New(options)
-	if err != nil {
-		return verify.Report{}, nil, err
-	}
-	bar := newProgress(stderr, files)
-	var unread error
-	for _, file := range files {
-		if err := readLines(v, file.path, bar); err != nil {
-			unread = errors.Join(unread, err)
-		}
-	}
-	bar.done()
-	report, err := v.Finish()
-	return report, unread, err
 }
 
 func (r *request) options() (verify.Options, error) {

@@ -7,6 +7,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -52,6 +53,7 @@ func newIdentifier(secret []byte) *Identifier {
 const (
 	hashedID      = 1
 	hashedContent = 2
+	hashedProof   = 3
 )
 
 // ID identifies a record id within its scope.
@@ -63,6 +65,12 @@ func (i *Identifier) ID(scope, id string) ID {
 // Fingerprint identifies content.
 func (i *Identifier) Fingerprint(content []byte) Fingerprint {
 	return Fingerprint(i.sum([]byte{hashedContent}, content))
+}
+
+// Proof identifies a signature that is not kept, in lowercase hex.
+func (i *Identifier) Proof(value string) string {
+	sum := i.sum([]byte{hashedProof}, []byte(value))
+	return hex.EncodeToString(sum[:])
 }
 
 func (i *Identifier) sum(parts ...[]byte) (short [16]byte) {

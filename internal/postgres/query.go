@@ -44,6 +44,11 @@ func (r *Row) Cursor() Cursor {
 // visit ends it and is returned. What rows show is not verified.
 func (r *Reader) Query(ctx context.Context, filter Filter, after Cursor, limit int, visit func(*Row) error) error {
 	statement, arguments := r.table.query(&filter, &after, limit)
+	return r.rows(ctx, visit, statement, arguments...)
+}
+
+// rows calls visit with each row of columnList that the statement finds.
+func (r *Reader) rows(ctx context.Context, visit func(*Row) error, statement string, arguments ...any) error {
 	arguments = append([]any{pgx.QueryResultFormats{pgx.BinaryFormatCode}}, arguments...)
 	rows, err := r.conn.Query(ctx, statement, arguments...)
 	if err != nil {

@@ -54,6 +54,10 @@ type Result struct {
 	Link          chain.Link
 	Hash          chain.Hash
 	IntegrityHash chain.Hash // SHA-256 of the canonical `record`, where asked for
+	// VerifyStatus is the verdict on the producer's proof, `passed` or `failed`;
+	// empty where there was nothing to verify. It is that of this attempt, also
+	// for a record that came before.
+	VerifyStatus string
 	// Reasons says why the record was flagged (Sealed) or refused (not
 	// Sealed), each naming its field. Empty on a record without fault.
 	Reasons []string

@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"math"
-	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -141,7 +140,6 @@ func appendResourceLogs(dst []byte, e *sink.Entry) ([]byte, error) {
 // setChain writes the seal onto a record. A record from the pipeline has the
 // same already, one that is replayed does not.
 func setChain(attributes pcommon.Map, e *sink.Entry) {
-	attributes.RemoveIf(func(name string, _ pcommon.Value) bool { return strings.HasPrefix(name, audit.PrefixChain) })
 	attributes.PutStr(audit.AttributeChainOrigin, e.Link.Origin)
 	attributes.PutInt(audit.AttributeChainIndex, clampInt(e.Link.Index))
 	attributes.PutStr(audit.AttributeChainStream, e.Link.Stream)

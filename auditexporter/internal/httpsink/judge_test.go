@@ -4,6 +4,7 @@
 package httpsink
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/otelaudit/otelaudit/auditexporter/internal/httpsink/receivertest"
 	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
@@ -97,6 +99,48 @@ func TestEndpointThatBeganToRefuse(t *testing.T) {
 	assert.Len(t, keys, len(r.Requests()), "a key that is known would not say that it is taken")
 	r.Always(nil)
 	write(t, s, batch...)
+}
+
+// It goes on taking what is ours and refuses all clients: an outage as well.
+func TestEndpointThatBeganToRefuseClients(t *testing.T) {
+	s, r := start(t, FormatNDJSON, receivertest.Config{})
+	m := sinktest.NewMaker(sinktest.Origin)
+	write(t, s, m.Record(t, nil), m.Control(t), m.Checkpoint(t))
+	r.SetPoison(func(line string) bool { return strings.Contains(line, "invoice.viewed") })
+	batch := append(m.Records(t, 3), m.Control(t))
+	_, err := s.Write(t.Context(), batch, noRefusal)
+	require.ErrorIs(t, err, sink.ErrOperator)
+	r.SetPoison(nil)
+	write(t, s, batch...)
+}
+
+// A line that no verifier would read is not sent.
+func TestLineTooLongForVerifiers(t *testing.T) {
+	s, r := start(t, FormatNDJSON, receivertest.Config{})
+	s.form.mostBytes = 2000
+	m := sinktest.NewMaker(sinktest.Origin)
+	long := m.Record(t, func(r plog.LogRecord) { r.Body().SetStr(strings.Repeat("x", 2000)) })
+	batch := []sink.Entry{m.Record(t, nil), long, m.Record(t, nil)}
+	var w ward
+	result, err := s.Write(t.Context(), batch, w.refuse)
+	require.NoError(t, err)
+	assert.Equal(t, sink.Result{Stored: 2, Refused: 1}, counts(result))
+	require.Len(t, w.reasons, 1)
+	assert.Contains(t, w.reasons[0], "longer than the 2000 that a verifier reads")
+	assert.Equal(t, []string{lines(batch[0])[0], string(long.AppendStub(nil)), lines(batch[2])[0]}, r.Lines())
+	assert.Len(t, r.Requests(), 1)
+	_, err = s.Replay(t.Context(), &long)
+	require.ErrorIs(t, err, sink.ErrRefused)
+	s.form.mostBytes = 4000
+	_, err = s.Replay(t.Context(), &long)
+	require.NoError(t, err)
+
+	full := errors.New("quarantine is full")
+	s.form.mostBytes = 2000
+	next := m.Record(t, func(r plog.LogRecord) { r.Body().SetStr(strings.Repeat("x", 2000)) })
+	_, err = s.Write(t.Context(), []sink.Entry{next}, func(*sink.Entry, string) error { return full })
+	require.ErrorIs(t, err, full)
+	assert.Len(t, r.Lines(), 4)
 }
 
 // What is refused, and taken when it comes once more, is not poison.

@@ -89,14 +89,14 @@ func (s *Sink) keyOf(items []item) string {
 // time and the body before compression.
 func signature(secrets []configopaque.String, at time.Time, body []byte) string {
 	seconds := strconv.FormatInt(at.Unix(), 10)
-	value := "t=" + seconds
+	value := []byte("t=" + seconds)
 	for _, secret := range secrets {
 		mac := hmac.New(sha256.New, []byte(secret))
 		mac.Write([]byte(seconds + "."))
 		mac.Write(body)
-		value += ",v1=" + hex.EncodeToString(mac.Sum(nil))
+		value = hex.AppendEncode(append(value, ",v1="...), mac.Sum(nil))
 	}
-	return value
+	return string(value)
 }
 
 // maxRedirects is how many are followed for one request.

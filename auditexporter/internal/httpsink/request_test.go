@@ -68,6 +68,8 @@ func TestIdempotencyKeyVector(t *testing.T) {
 	} {
 		assert.NotEqual(t, keyVector, s.keyOf(other))
 	}
+	fresh := s.freshKey()
+	assert.NotEqual(t, fresh, s.freshKey())
 }
 
 func TestSignatureVector(t *testing.T) {

@@ -35,6 +35,7 @@ type TelemetryBuilder struct {
 	ProcessorAuditFlaggedRecords     metric.Int64Counter
 	ProcessorAuditGroupRecords       metric.Int64Histogram
 	ProcessorAuditJournalFailures    metric.Int64Counter
+	ProcessorAuditKeyFailures        metric.Int64Counter
 	ProcessorAuditPendingAge         metric.Float64ObservableGauge
 	ProcessorAuditPendingBytes       metric.Int64ObservableGauge
 	ProcessorAuditPendingRecords     metric.Int64ObservableGauge
@@ -49,6 +50,7 @@ type TelemetryBuilder struct {
 	ProcessorAuditStuckTime          metric.Float64ObservableGauge
 	ProcessorAuditSyncDuration       metric.Float64Histogram
 	ProcessorAuditTruncatedValues    metric.Int64Counter
+	ProcessorAuditVerifiedRecords    metric.Int64Counter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -218,6 +220,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		metric.WithUnit("{failure}"),
 	)
 	errs = errors.Join(errs, err)
+	builder.ProcessorAuditKeyFailures, err = builder.meter.Int64Counter(
+		"otelcol_processor_audit_key_failures",
+		metric.WithDescription("Attempts to read the keys of producers again that failed. The keys from before stay in use. [Development]"),
+		metric.WithUnit("{attempt}"),
+	)
+	errs = errors.Join(errs, err)
 	builder.ProcessorAuditPendingAge, err = builder.meter.Float64ObservableGauge(
 		"otelcol_processor_audit_pending_age",
 		metric.WithDescription("Age of the oldest group that is not delivered. [Development]"),
@@ -301,6 +309,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_processor_audit_truncated_values",
 		metric.WithDescription("Values that were cut to keep a limit. [Development]"),
 		metric.WithUnit("{value}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ProcessorAuditVerifiedRecords, err = builder.meter.Int64Counter(
+		"otelcol_processor_audit_verified_records",
+		metric.WithDescription("Client records whose proof was verified, or is missing although one is required, by the verdict. They count whether or not they are sealed then. [Development]"),
+		metric.WithUnit("{record}"),
 	)
 	errs = errors.Join(errs, err)
 	return &builder, errs

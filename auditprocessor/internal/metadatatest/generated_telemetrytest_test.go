@@ -46,6 +46,7 @@ func TestSetupTelemetry(t *testing.T) {
 	tb.ProcessorAuditFlaggedRecords.Add(context.Background(), 1)
 	tb.ProcessorAuditGroupRecords.Record(context.Background(), 1)
 	tb.ProcessorAuditJournalFailures.Add(context.Background(), 1)
+	tb.ProcessorAuditKeyFailures.Add(context.Background(), 1)
 	tb.ProcessorAuditQuarantineFailures.Add(context.Background(), 1)
 	tb.ProcessorAuditQuarantinedRecords.Add(context.Background(), 1)
 	tb.ProcessorAuditReceivedRecords.Add(context.Background(), 1)
@@ -56,6 +57,7 @@ func TestSetupTelemetry(t *testing.T) {
 	tb.ProcessorAuditSealedRecords.Add(context.Background(), 1)
 	tb.ProcessorAuditSyncDuration.Record(context.Background(), 1)
 	tb.ProcessorAuditTruncatedValues.Add(context.Background(), 1)
+	tb.ProcessorAuditVerifiedRecords.Add(context.Background(), 1)
 	AssertEqualProcessorAuditCapacityBytes(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
@@ -75,6 +77,9 @@ func TestSetupTelemetry(t *testing.T) {
 		[]metricdata.HistogramDataPoint[int64]{{}}, metricdatatest.IgnoreValue(),
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualProcessorAuditJournalFailures(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualProcessorAuditKeyFailures(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualProcessorAuditPendingAge(t, testTel,
@@ -117,6 +122,9 @@ func TestSetupTelemetry(t *testing.T) {
 		[]metricdata.HistogramDataPoint[float64]{{}}, metricdatatest.IgnoreValue(),
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualProcessorAuditTruncatedValues(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualProcessorAuditVerifiedRecords(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 

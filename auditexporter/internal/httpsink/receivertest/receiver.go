@@ -61,8 +61,8 @@ type Receiver struct {
 	config Config
 
 	mu       sync.Mutex
-	faults   []Fault         // of the next requests
-	always   func() *Fault   // of all others
+	faults   []Fault // of the next requests
+	each     func(*Request) *Fault
 	requests []Request       // that could be read
 	keys     map[string]bool // Idempotency-Keys of what is stored
 	replays  int             // requests whose key was known
@@ -105,9 +105,15 @@ func (r *Receiver) Next(faults ...Fault) {
 
 // Always has every request fail that Next says nothing of, until fault is nil.
 func (r *Receiver) Always(fault *Fault) {
+	r.Each(func(*Request) *Fault { return fault })
+}
+
+// Each asks fault, which may be nil, what is to happen to each request that Next
+// says nothing of. One at a time is asked.
+func (r *Receiver) Each(fault func(*Request) *Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.always = func() *Fault { return fault }
+	r.each = fault
 }
 
 // SetPoison changes which lines are refused.
@@ -203,7 +209,7 @@ func (f *Fault) play(w http.ResponseWriter, request *http.Request) {
 			w.Header().Set(name, value)
 		}
 		w.WriteHeader(f.Status)
-		_, _ = io.WriteString(w, f.Body) // the client may have left
+		_, _ = io.WriteString(w, f.Body) //nolint:gosec // no browser reads it; the client may have left
 	}
 }
 
@@ -238,8 +244,8 @@ func (r *Receiver) take(got *Request) *Fault {
 		r.faults = r.faults[1:]
 		return &fault
 	}
-	if r.always != nil {
-		return r.always()
+	if r.each != nil {
+		return r.each(got)
 	}
 	return nil
 }

@@ -1,0 +1,146 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"github.com/otelaudit/otelaudit/audit/query"
+)
+
+// runQuery is otelaudit query.
+func runQuery(ctx context.Context, args []string, c console) int {
+	flags, s := searchFlags("query")
+	s.printFlags(flags, "table")
+	flags.IntVar(&s.limit, "limit", 0, "")
+	rest, err := parseFlags(flags, args)
+	if err == nil {
+		err = s.take(rest)
+	}
+	if err != nil {
+		return c.refuse("query", err)
+	}
+	printer, err := s.printer(c.out)
+	if err != nil {
+		return c.refuse("query", err)
+	}
+	show := &shower{sieve: query.NewSieve(s.filter), printer: printer, limit: s.limit, stderr: c.err}
+	err = s.read(ctx, show, &cursor{})
+	return show.end(err)
+}
+
+// runExport is otelaudit export: a query that can go on where it ended.
+func runExport(ctx context.Context, args []string, c console) int {
+	flags, s := searchFlags("export")
+	s.printFlags(flags, "jsonl")
+	flags.IntVar(&s.limit, "page-size", 0, "")
+	path := flags.String("cursor", "", "")
+	strict := flags.Bool("require-tenant", false, "")
+	rest, err := parseFlags(flags, args)
+	if err == nil {
+		err = s.take(rest)
+	}
+	switch {
+	case err != nil:
+	case *strict && s.filter.Tenant == "":
+		err = errors.New("--require-tenant: name one with --tenant")
+	case s.limit > 0 && *path == "":
+		err = errors.New("--page-size needs --cursor, or the next page cannot be had")
+	case s.format == "table":
+		err = errors.New("--format must be jsonl or csv")
+	}
+	if err != nil {
+		return c.refuse("export", err)
+	}
+	printer, err := s.printer(c.out)
+	if err != nil {
+		return c.refuse("export", err)
+	}
+	show := &shower{sieve: query.NewSieve(s.filter), printer: printer, limit: s.limit, stderr: c.err}
+	return show.end(s.export(ctx, show, *path, c))
+}
+
+// export reads from where the cursor at path stands, and moves it once all is
+// printed. A crash between the two has the next run print again what this one
+// printed.
+func (s *search) export(ctx context.Context, show *shower, path string, c console) error {
+	at := &cursor{}
+	if path != "" {
+		var err error
+		if at, err = openCursor(path, s); err != nil {
+			return err
+		}
+	}
+	if err := s.read(ctx, show, at); err != nil {
+		return err
+	}
+	if path == "" {
+		return nil
+	}
+	if err := syncOutput(c.out); err != nil {
+		return err
+	}
+	if err := at.save(path); err != nil {
+		return err
+	}
+	state := "all that there is now"
+	if s.limit > 0 && show.printed == s.limit {
+		state = "there may be more: run again"
+	}
+	if _, err := fmt.Fprintf(c.err, "otelaudit: exported %d events, %s\n", show.printed, state); err != nil {
+		return fmt.Errorf("say where the export ended: %w", err)
+	}
+	return nil
+}
+
+// read shows what is wanted of the store, from at on, which it moves.
+func (s *search) read(ctx context.Context, show *shower, at *cursor) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+	defer stop()
+	var err error
+	if s.database != "" {
+		err = s.readDatabase(ctx, show, at)
+	} else {
+		err = s.readFiles(ctx, show, at)
+	}
+	return errors.Join(err, show.printer.Flush())
+}
+
+// readFiles reads files in path order.
+func (s *search) readFiles(ctx context.Context, show *shower, at *cursor) error {
+	files, _, unread := findFiles(s.paths)
+	for _, file := range files {
+		from, err := at.from(file)
+		if err != nil {
+			unread = errors.Join(unread, err)
+			continue
+		}
+		if from < 0 {
+			continue
+		}
+		err = eachLine(file.path, from, func(l *fileLine) error {
+			if err := interrupted(ctx); err != nil {
+				return err
+			}
+			if l.torn { // it is being written, or was cut: it is no line yet
+				return nil
+			}
+			from = l.offset + l.size
+			return show.text(file.path, l)
+		})
+		at.move(file.path, from)
+		if errors.Is(err, errEnough) {
+			return unread
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+		unread = errors.Join(unread, err)
+	}
+	return unread
+}

@@ -53,9 +53,9 @@ func (m *manifest) end() uint64 {
 	return end
 }
 
-// appendManifest appends the one spelling of m, with a newline.
-func appendManifest(dst []byte, m *manifest) []byte {
-	dst = strconv.AppendInt(append(dst, `{"bytes":"`...), m.bytes, 10)
+// encode returns the one spelling of m, with a newline.
+func (m *manifest) encode() []byte {
+	dst := strconv.AppendInt([]byte(`{"bytes":"`), m.bytes, 10)
 	if m.hasCheckpoint {
 		dst = strconv.AppendUint(append(dst, `","checkpoint":"`...), m.checkpoint, 10)
 	}
@@ -89,7 +89,7 @@ type manifestJSON struct {
 	SHA256     string  `json:"sha256"`
 }
 
-// parseManifest reads what appendManifest writes, and nothing else: all other
+// parseManifest reads what encode writes, and nothing else: all other
 // text is errManifest.
 func parseManifest(text []byte) (manifest, error) {
 	if len(text) > maxManifest {
@@ -116,7 +116,7 @@ func parseManifest(text []byte) (manifest, error) {
 		return manifest{}, fmt.Errorf("%w: a range ends before it starts", errManifest)
 	case m.bytes < 0:
 		return manifest{}, fmt.Errorf("%w: member `bytes` is negative", errManifest)
-	case !bytes.Equal(appendManifest(nil, &m), text):
+	case !bytes.Equal(m.encode(), text):
 		return manifest{}, fmt.Errorf("%w: not as it is written", errManifest)
 	}
 	return m, nil

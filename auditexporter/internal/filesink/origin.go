@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -760,8 +761,7 @@ func (o *origin) advance(m mark) {
 func (o *origin) endsWith(w *work) {
 	o.checkpoint = o.checkpoint[:0]
 	end := len(w.lines)
-	for i := len(w.marks) - 1; i >= 0; i-- {
-		m := &w.marks[i]
+	for i, m := range slices.Backward(w.marks) {
 		line := w.lines[end-m.length : end]
 		end -= m.length
 		if !m.at.checkpoint {

@@ -287,10 +287,10 @@ func (s *Sink) groups(l *life, over bool, known *delivery) (groups [][]old, comp
 // below all of those behind it, of which least is the lowest in the rest.
 func divide(files []old, least uint64) [][]old {
 	lowest := make([]uint64, len(files)) // in all files behind
-	for i := len(files) - 1; i >= 0; i-- {
+	for i, f := range slices.Backward(files) {
 		lowest[i] = least
-		if m := &files[i].manifest; m.records.used {
-			least = min(least, m.records.low)
+		if f.manifest.records.used {
+			least = min(least, f.manifest.records.low)
 		}
 	}
 	var groups [][]old

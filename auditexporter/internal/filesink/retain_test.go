@@ -174,7 +174,7 @@ func TestRetentionKeepsWhatIsNotDelivered(t *testing.T) {
 			require.True(t, ok)
 			require.GreaterOrEqual(t, first+6, index, "%s is older than need be", name)
 		}
-		require.NotZero(t, len(names(t, at)))
+		require.NotEmpty(t, names(t, at))
 		// Everything from there on is there.
 		for _, batch := range batches[2:] {
 			require.Equal(t, len(batch), write(t, s, batch...).Repeated)

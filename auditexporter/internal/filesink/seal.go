@@ -33,7 +33,7 @@ func newSummary() summary { return summary{hash: sha256.New()} }
 
 // write adds whole lines' bytes. What they are of is note's to add.
 func (s *summary) write(lines []byte) {
-	s.hash.Write(lines) //nolint:errcheck // a hash takes everything
+	s.hash.Write(lines)
 	s.bytes += int64(len(lines))
 	s.lines += uint64(bytes.Count(lines, []byte{'\n'}))
 }
@@ -93,7 +93,7 @@ func (o *origin) sealOne(s *sealing) error {
 	if err != nil {
 		return vanished(err)
 	}
-	err = o.fill(f, temporary, filepath.Join(o.folder, manifestName(s.first)), appendManifest(nil, &s.manifest))
+	err = o.fill(f, temporary, filepath.Join(o.folder, manifestName(s.first)), s.manifest.encode())
 	if err = errors.Join(vanished(err), f.Close()); err != nil {
 		return err
 	}

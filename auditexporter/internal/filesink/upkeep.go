@@ -139,11 +139,11 @@ func freeBytes(directory string) (int64, error) {
 	if err := unix.Statfs(directory, &stat); err != nil {
 		return 0, err
 	}
-	block := uint64(stat.Bsize) //nolint:unconvert,gosec // its type differs between systems
+	block := uint64(stat.Bsize) // its type differs between systems
 	if block > 0 && stat.Bavail > math.MaxInt64/block {
 		return math.MaxInt64, nil
 	}
-	return int64(stat.Bavail * block), nil //nolint:gosec // just compared
+	return int64(stat.Bavail * block), nil
 }
 
 // tidy seals and removes what there is in one log.

@@ -97,7 +97,10 @@ func (e *auditExporter) openFile() (sink.Sink, error) {
 	return filesink.Open(filesink.Config{
 		Directory:    file.Directory,
 		MaxFileBytes: file.MaxFileBytes,
+		MaxFileAge:   file.MaxFileAge,
 		MaxLineBytes: file.MaxLineBytes,
+		Retention:    filesink.Retention{MaxAge: file.Retention.MaxAge, MaxBytes: file.Retention.MaxBytes},
+		MinFreeBytes: file.MinFreeBytes,
 		Logger:       e.settings.Logger,
 	})
 }
@@ -151,6 +154,7 @@ func (e *auditExporter) attempt(caller context.Context, entries []sink.Entry) er
 		ctx, cancel = context.WithTimeout(caller, timeout)
 		defer cancel()
 	}
+	e.keep(ctx, entries)
 	refused := admission{ward: e.ward}
 	result, err := e.sink.Write(ctx, entries, refused.refuse)
 	e.telemetry.count(ctx, &result)

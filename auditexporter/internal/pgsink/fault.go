@@ -25,6 +25,7 @@ const (
 	checkViolation  = "23514"
 	readOnly        = "25006"
 	noRight         = "42501"
+	queryCancelled  = "57014" // by statement_timeout, or by a person
 )
 
 // faultOf returns the database's error inside err, nil if there is none.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/plog"
 
@@ -53,16 +54,19 @@ func newProxy(t *testing.T, dsn string) *proxy {
 		}
 	})
 	t.Cleanup(func() {
-		listener.Close()
+		assert.NoError(t, listener.Close())
 		p.mu.Lock()
 		for _, conn := range p.open {
-			conn.Close()
+			closeConn(conn)
 		}
 		p.mu.Unlock()
 		serving.Wait()
 	})
 	return p
 }
+
+// closeConn closes what may be closed already.
+func closeConn(conn net.Conn) { _ = conn.Close() }
 
 func (p *proxy) cutAtCommit(stored bool) {
 	p.mu.Lock()
@@ -85,19 +89,19 @@ func (p *proxy) disarm(sent []byte) string {
 }
 
 func (p *proxy) serve(client net.Conn) {
-	defer client.Close()
+	defer closeConn(client)
 	server, err := net.Dial("tcp", p.server)
 	if err != nil {
 		return
 	}
-	defer server.Close()
+	defer closeConn(server)
 	p.mu.Lock()
 	p.open = append(p.open, client, server)
 	p.mu.Unlock()
 	var cut sync.Mutex // held where answers are to be kept back
 	var back sync.WaitGroup
 	back.Go(func() {
-		defer client.Close()
+		defer closeConn(client)
 		buffer := make([]byte, 64<<10)
 		for {
 			n, err := server.Read(buffer)
@@ -119,12 +123,12 @@ func (p *proxy) serve(client net.Conn) {
 	for {
 		n, err := client.Read(buffer)
 		if err != nil {
-			server.Close()
+			closeConn(server)
 			return
 		}
 		switch p.disarm(buffer[:n]) {
 		case "before":
-			server.Close()
+			closeConn(server)
 			return
 		case "after":
 			cut.Lock() // for good

@@ -19,6 +19,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -62,6 +63,7 @@ type Sink struct {
 	closed  bool                // guarded by mu
 	running sync.WaitGroup      // added to under mu, while it is not closed
 	ready   bool                // guarded by mu: the tables are there
+	most    int                 // guarded by mu: entries of one transaction
 	months  map[month]time.Time // guarded by mu: when to ask for a partition again, zero for never
 }
 
@@ -78,7 +80,7 @@ func Open(config Config) (*Sink, error) {
 		parsed.ConnConfig.RuntimeParams["application_name"] = "otelaudit"
 	}
 	s := &Sink{
-		config: config, months: map[month]time.Time{}, preparing: make(chan struct{}, 1),
+		config: config, most: math.MaxInt, months: map[month]time.Time{}, preparing: make(chan struct{}, 1),
 		copiers: sync.Pool{New: func() any { return &copier{} }},
 	}
 	s.life, s.end = context.WithCancel(context.Background())
@@ -125,7 +127,9 @@ func (s *Sink) Close() error {
 	return nil
 }
 
-// Write stores entries in one transaction, all or none.
+// Write stores entries in one transaction, all or none. Only where the database
+// was too slow for that in time it stores a part at a time, so that an attempt
+// that is cut off has stored something.
 func (s *Sink) Write(ctx context.Context, entries []sink.Entry, refuse sink.Refuse) (sink.Result, error) {
 	ctx, done, err := s.begin(ctx)
 	if err != nil {
@@ -135,11 +139,58 @@ func (s *Sink) Write(ctx context.Context, entries []sink.Entry, refuse sink.Refu
 	if len(entries) == 0 {
 		return sink.Result{}, nil
 	}
-	result, err := s.write(ctx, entries, refuse)
-	if err != nil {
+	if err := s.prepare(ctx, entries); err != nil {
 		return sink.Result{}, s.explain(ctx, err)
 	}
-	return result, nil
+	var total sink.Result
+	for len(entries) > 0 {
+		part := entries[:min(s.part(), len(entries))]
+		result, err := s.write(ctx, part, refuse)
+		if err != nil {
+			if total.Stored == 0 {
+				s.shrink(len(part), err)
+			}
+			return total, s.explain(ctx, err)
+		}
+		add(&total, &result)
+		entries = entries[len(part):]
+	}
+	s.grow()
+	return total, nil
+}
+
+func add(total, more *sink.Result) {
+	total.Stored += more.Stored
+	total.Refused += more.Refused
+	total.Checkpoints += more.Checkpoints
+	total.Repeated += more.Repeated
+	total.Bytes += more.Bytes
+	total.Sync += more.Sync
+}
+
+func (s *Sink) part() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.most
+}
+
+// shrink makes transactions smaller after one that took too long.
+func (s *Sink) shrink(entries int, err error) {
+	if !errors.Is(err, context.DeadlineExceeded) && !postgres.HasCode(err, queryCancelled) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.most = max(1, min(s.most, entries/2))
+}
+
+// grow makes them larger after a batch that is stored.
+func (s *Sink) grow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.most <= math.MaxInt/2 {
+		s.most *= 2
+	}
 }
 
 // Replay stores a record beside its stub, which it supersedes.
@@ -161,9 +212,6 @@ func (s *Sink) Replay(ctx context.Context, e *sink.Entry) (sink.Result, error) {
 const maxTries = 3
 
 func (s *Sink) write(ctx context.Context, entries []sink.Entry, refuse sink.Refuse) (sink.Result, error) {
-	if err := s.prepare(ctx, entries); err != nil {
-		return sink.Result{}, err
-	}
 	isolate := false
 	for try := 1; ; try++ {
 		result, err := s.transact(ctx, func(t *transaction) error {

@@ -26,8 +26,6 @@ import (
 	"github.com/otelaudit/otelaudit/internal/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
-
 // database is a store in a real server, filled through the real sink.
 type database struct {
 	t   *testing.T
@@ -303,7 +301,8 @@ func TestQueryDatabase(t *testing.T) {
 	assert.Len(t, parseFound(t, out.stdout), 1)
 }
 
-// The raw lines of a database are a store in a file.
+// Pages go on where the one before ended; the lines of a database are a store in a
+// file.
 func TestExportDatabase(t *testing.T) {
 	fresh(t)
 	d := newDatabase(t)
@@ -332,10 +331,12 @@ func TestExportDatabase(t *testing.T) {
 	assert.Contains(t, out.stderr, "another kind of store")
 
 	copied := filepath.Join(t.TempDir(), "copy.jsonl")
-	out = otelaudit("export", "--raw", "--control", d.dsn)
+	out = otelaudit("export", "--format", "lines", d.dsn)
+	require.Equal(t, exitSound, out.code, out.stderr)
 	require.NoError(t, os.WriteFile(copied, []byte(out.stdout), 0o600))
 	out = otelaudit("verify", "--key", d.key(), copied)
-	assert.Equal(t, exitUnproven, out.code, "every line is sound; the checkpoints are not there: %s", out.stdout)
+	assert.Equal(t, exitSound, out.code, out.stdout)
+	assert.Contains(t, out.stdout, "completeness: complete")
 }
 
 func TestTailDatabase(t *testing.T) {

@@ -26,6 +26,8 @@ type Config struct {
 	Redaction RedactionConfig `mapstructure:"redaction"`
 	// Proof says whose signatures are believed, and who must sign.
 	Proof ProofConfig `mapstructure:"proof"`
+	// Sequence says what happens to records that break their producer's chain.
+	Sequence SequenceConfig `mapstructure:"sequence"`
 	// Limits says how large a record and its parts may be.
 	Limits LimitsConfig `mapstructure:"limits"`
 	// Chain says how records are linked and signed.
@@ -108,6 +110,7 @@ func createDefaultConfig() component.Config {
 		Validation:   newValidationConfig(),
 		Redaction:    newRedactionConfig(),
 		Proof:        newProofConfig(),
+		Sequence:     newSequenceConfig(),
 		Limits:       newLimitsConfig(),
 		Chain:        ChainConfig{MaxStreams: 100_000, Heartbeat: time.Minute},
 		Journal:      JournalConfig{MaxBytes: 1 << 30},

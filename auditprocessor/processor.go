@@ -44,11 +44,14 @@ type auditProcessor struct {
 	instance  string
 	forwarder *forwarder
 	producers *keyring
+	sequences *sequences         // nil: producers' chains are not followed
 	stop      context.CancelFunc // ends the heartbeat; nil where nothing runs
 	running   sync.WaitGroup
 
 	failures occasional   // lines about failures of the journal
 	unproven occasional   // lines about proofs that failed
+	unsaved  occasional   // lines about the file of producers' streams
+	broken   occasional   // lines about producers' chains
 	taken    occasional   // lines about ids that came with other content
 	conflict atomic.Bool  // a sink reported receipt.ErrConflict for what is being delivered
 	created  time.Time    // with the monotonic clock, which nobody sets back
@@ -154,6 +157,11 @@ func (p *auditProcessor) begin(j *journal.Journal, key ed25519.PrivateKey, host 
 	}
 	p.journal = j
 	p.stages.identifier = j.Identifier()
+	if p.config.Sequence.Enabled {
+		if p.sequences, err = openSequences(&p.config.Sequence, p.config.Journal.Directory, j.Identifier()); err != nil {
+			return err
+		}
+	}
 	if err := p.sealControl(context.Background(), startRecord(j.Previous(), p.settings.BuildInfo.Version, digest, public)); err != nil {
 		return err
 	}
@@ -238,7 +246,7 @@ func (p *auditProcessor) Shutdown(context.Context) error {
 	defer cancel()
 	ended := p.forwarder.drain(ctx, err == nil)
 	p.logLeft()
-	return errors.Join(err, p.closeJournal(ended))
+	return errors.Join(err, p.closeSequences(), p.closeJournal(ended))
 }
 
 // closeTimeout is how long the disk may take to let the journal go.

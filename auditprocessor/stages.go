@@ -67,8 +67,16 @@ func newStages(validation ValidationConfig, redaction RedactionConfig, limits Li
 // one verdict for each, in order. It may be called concurrently with different
 // logs. tenant is the authenticated tenant, empty if there is none.
 func (s *stages) apply(logs plog.Logs, tenant string, integrityHash bool) ([]verdict, tally) {
+	return s.applyIn(nil, logs, tenant, integrityHash)
+}
+
+// applyIn is apply for records that have places in producers' chains, which the
+// session holds; nil: none has.
+func (s *stages) applyIn(session *sequenceSession, logs plog.Logs, tenant string, integrityHash bool) ([]verdict, tally) {
 	w := s.pool.Get().(*worker)
 	defer s.pool.Put(w)
+	w.session = session
+	defer func() { w.session = nil }()
 	w.begin(tenant, integrityHash)
 	records := logs.LogRecordCount()
 	verdicts := make([]verdict, 0, records)
@@ -106,6 +114,7 @@ type worker struct {
 	// of a request
 	tenant        string
 	integrityHash bool
+	session       *sequenceSession // nil: no record claims a place
 	now           time.Time
 	tally         tally
 
@@ -122,6 +131,7 @@ type worker struct {
 	own    marks
 	fields fields
 	span   canonical.Span
+	place  *placed // nil: claims none, or is not to be judged
 
 	stream, streamName string // the last stream that was put together, and of which name
 }
@@ -294,6 +304,9 @@ func (w *worker) record(record plog.LogRecord, v *verdict) {
 	if w.stages.proofs != nil {
 		w.prove(record)
 	}
+	if w.session != nil {
+		w.follow(record)
+	}
 	if w.fields.moved {
 		moveHop(record.Attributes(), &w.own)
 		w.fields.scan(record.Attributes())
@@ -329,6 +342,7 @@ func (w *worker) run(record plog.LogRecord) (faults []string, err error) {
 	w.own.clearFlags()
 	s.validator.check(record, &w.fields, w.tenant, w.now, &w.own)
 	w.flagProof()
+	w.flagPlace()
 
 	w.walker.extent = extent{}
 	w.walker.record(record, &w.own)
@@ -459,6 +473,9 @@ func (w *worker) conclude(record plog.LogRecord, faults []string, err error, v *
 	if !v.refused {
 		w.hash(v)
 	}
+	if w.place != nil {
+		w.settle(v)
+	}
 }
 
 // stored returns the last value of a name, as the canonical bytes have it.
@@ -486,7 +503,7 @@ func (w *worker) refuses() bool {
 		return true
 	}
 	for code := range codeCount {
-		if code != codeProof && (w.own.codes[code] || w.resource.codes[code] || w.scope.codes[code]) {
+		if code != codeProof && code != codeSequence && (w.own.codes[code] || w.resource.codes[code] || w.scope.codes[code]) {
 			return w.stages.validator.reject
 		}
 	}
@@ -545,6 +562,9 @@ func (w *worker) mark(record plog.LogRecord, entries int) {
 		attributes.PutStr(audit.AttributeCollectorTenant, w.tenant)
 	}
 	w.putVerdict(attributes, entries)
+	if w.own.place != "" {
+		attributes.PutStr(audit.AttributeCollectorSequence, string(w.own.place))
+	}
 	putTexts(attributes, audit.AttributeCollectorFilled, maxMarkEntries, 0, w.own.filled)
 	putTexts(attributes, audit.AttributeCollectorRepaired, entries, w.more(moreRepaired),
 		w.own.repaired, w.resource.repaired, w.scope.repaired)

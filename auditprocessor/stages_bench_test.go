@@ -230,3 +230,14 @@ func TestUnsignedAllocates(t *testing.T) {
 	with := allocations(withProofs(t, testStages(t), shop.config()))
 	require.LessOrEqual(t, with, without+benchRecords/100.0)
 }
+
+// BenchmarkPlaces is what it costs a record to claim no place in a producer's
+// chain; ns/op are those of one record.
+func BenchmarkPlaces(b *testing.B) {
+	logs := benchLogs(false)
+	s := &sequences{}
+	b.ReportAllocs()
+	for done := 0; done < b.N; done += benchRecords {
+		require.Nil(b, s.streamsOf(logs, "acme"))
+	}
+}

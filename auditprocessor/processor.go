@@ -49,11 +49,11 @@ type auditProcessor struct {
 	stop      context.CancelFunc // ends the heartbeat; nil where nothing runs
 	running   sync.WaitGroup
 
-	failures occasional   // lines about failures of the journal
-	unproven occasional   // lines about proofs that failed
-	unsaved  occasional   // lines about the file of producers' streams
-	broken   occasional   // lines about producers' chains
-	taken    occasional   // lines about ids that came with other content
+	failures occasional // lines about failures of the journal
+	unproven occasional // lines about proofs that failed
+	unsaved  occasional // lines about the file of producers' streams
+	broken   occasional // lines about producers' chains
+	taken    occasional // lines about ids that came with other content
 
 	quarantined quarantineMemory                   // of this process
 	published   atomic.Pointer[receipt.Checkpoint] // the newest that the next consumer has taken

@@ -254,6 +254,6 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !ok {
 		return fmt.Errorf("unmarshal into %T: want bytes", v)
 	}
-	*message = data.Materialize()
+	*message = data.Materialize() //nolint:misspell // grpc's name
 	return nil
 }

@@ -4,7 +4,6 @@
 package testbed_test
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -146,7 +145,7 @@ func (d *door) send(t *testing.T, config *tls.Config, path, authorization string
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+d.http+path, strings.NewReader(string(body)))
 	require.NoError(t, err)
 	request.Header.Set("Content-Type", "application/json")
-	ctx := context.Context(t.Context())
+	ctx := t.Context()
 	if authorization != "" {
 		request.Header.Set("Authorization", authorization)
 		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", authorization)

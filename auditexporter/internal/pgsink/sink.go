@@ -211,6 +211,9 @@ func (s *Sink) Replay(ctx context.Context, e *sink.Entry) (sink.Result, error) {
 // does not take our lock was faster.
 const maxTries = 3
 
+// rollbackTimeout bounds the wait for a server that is silent.
+const rollbackTimeout = time.Second
+
 func (s *Sink) write(ctx context.Context, entries []sink.Entry, refuse sink.Refuse) (sink.Result, error) {
 	isolate := false
 	for try := 1; ; try++ {
@@ -250,7 +253,11 @@ func (s *Sink) transact(ctx context.Context, run func(*transaction) error) (resu
 	}
 	// After a commit it does nothing. Where it fails the pool drops the
 	// connection, which ends the transaction as well.
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	defer func() {
+		soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+		defer cancel()
+		_ = tx.Rollback(soon)
+	}()
 	c := s.copiers.Get().(*copier)
 	defer func() {
 		c.release()

@@ -125,15 +125,20 @@ func TestPartitionThatHasToWait(t *testing.T) {
 	config := testConfig(t, dsn)
 	config.Logger = zap.New(core)
 	m := sinktest.NewMaker(sinktest.Origin)
-	e := at(t, m, time.Now())
-	write(t, open(t, config), e)
-	assert.NotZero(t, logs.FilterMessageSnippet("a partition cannot be made").Len())
-	assert.Equal(t, 1, one[int](t, dsn, "SELECT count(*) FROM audit_events_default"))
+	var batch []sink.Entry
+	for n := range 10 {
+		batch = append(batch, at(t, m, (monthOf(time.Now())-month(n)).first()))
+	}
+	s := open(t, config)
+	write(t, s, batch...)
+	write(t, s, batch...)
+	assert.Equal(t, 1, logs.FilterMessageSnippet("a partition cannot be made").Len(), "it waits once, not for each month and batch")
+	assert.Equal(t, len(batch), one[int](t, dsn, "SELECT count(*) FROM audit_events_default"))
 
 	require.NoError(t, reading.Rollback(t.Context()))
-	write(t, open(t, testConfig(t, dsn)), e)
+	write(t, open(t, testConfig(t, dsn)), batch...)
 	assert.Zero(t, one[int](t, dsn, "SELECT count(*) FROM audit_events_default"))
-	assert.Equal(t, lines(e), stored(t, dsn))
+	assert.Equal(t, lines(batch...), stored(t, dsn))
 }
 
 // TestW21OnePoisonRecord: a NUL character or a value that the table does not

@@ -365,7 +365,7 @@ func TestTailDatabase(t *testing.T) {
 func TestVerifyDatabaseInConstantMemory(t *testing.T) {
 	fresh(t)
 	d := newDatabase(t)
-	const rows, size = 3_000, 8 << 10
+	const rows, size = 2_000, 8 << 10
 	filler := strings.Repeat("0123456789abcdef", size/16)
 	var text strings.Builder
 	for i := range rows {
@@ -400,7 +400,7 @@ func TestVerifyDatabaseInConstantMemory(t *testing.T) {
 	close(stop)
 	<-stopped
 	assert.Equal(t, exitSound, code)
-	const stored, bound = rows * size, 11 << 20
+	const stored, bound = rows * size, 7 << 20
 	require.Greater(t, stored, 2*bound, "or the test would show nothing")
 	assert.Less(t, int64(most.Load())-int64(before.HeapAlloc), int64(bound))
 	t.Logf("%d MiB stored; %d KiB on the heap before, at most %d KiB more during it", stored>>20, before.HeapAlloc>>10, (int64(most.Load())-int64(before.HeapAlloc))>>10)

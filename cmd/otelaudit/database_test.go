@@ -299,6 +299,12 @@ func TestQueryDatabase(t *testing.T) {
 	d.stop()
 	out := otelaudit("query", "--control", "--action", "audit.origin.stop", "--format", "jsonl", d.dsn)
 	assert.Len(t, parseFound(t, out.stdout), 1)
+
+	d.exec("INSERT INTO audit_events_stubs (origin, index, stream, seq, sealed_at, prev, hash, digest)" +
+		" SELECT origin, index + 1000 * i, stream, seq, sealed_at, prev, hash, hash FROM audit_events, generate_series(0, 1) i WHERE event_id = 'e-1'")
+	out = otelaudit("query", d.dsn)
+	assert.Equal(t, exitSound, out.code)
+	assert.Contains(t, out.stderr, "passed over 1 records that a sink refused", "the other one is stored")
 }
 
 // Pages go on where the one before ended; the lines of a database are a store in a

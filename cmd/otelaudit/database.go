@@ -81,6 +81,9 @@ func (s *search) readDatabase(ctx context.Context, show *shower, at *cursor) (er
 		Actor: s.filter.Actor, Action: s.filter.Action, TargetID: s.filter.Target, Tenant: s.filter.Tenant,
 		Outcome: s.filter.Outcome, From: s.filter.Since, To: s.filter.Until,
 	}
+	if show.stubs, err = from.Stubs(ctx); err != nil {
+		return err
+	}
 	rows := rowShower{shower: show, filter: s.filter, place: from.Name()}
 	for {
 		count := 0

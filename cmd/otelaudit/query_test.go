@@ -281,6 +281,9 @@ func TestQueryUsage(t *testing.T) {
 		assert.Equal(t, exitSound, out.code)
 		assert.Contains(t, out.stdout, "otelaudit "+m.command)
 		assert.Contains(t, otelaudit("help").stdout, "otelaudit "+m.synopses[0])
+		if m.command != "version" {
+			assert.Equal(t, out, otelaudit(m.command, "--help"))
+		}
 	}
 	assert.Equal(t, exitUsage, otelaudit("help", "frobnicate").code)
 }

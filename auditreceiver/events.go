@@ -27,8 +27,11 @@ const (
 	reasonUnavailable = "unavailable"
 )
 
-// format is what the events come as, for the collector's own metrics.
-const format = "json"
+// What the records come as, for the collector's own metrics.
+const (
+	format         = "json"
+	formatProtobuf = "protobuf"
+)
 
 // events answers POST /v1/events: read, decode, hand on, and say what became
 // of each event. A request is taken whole or not at all.
@@ -45,16 +48,21 @@ func (r *auditReceiver) events(w http.ResponseWriter, req *http.Request) answer 
 	}
 	taken := share{of: &r.budget}
 	defer taken.release()
+	var body strings.Builder
+	if err := r.read(w, req, &body, &taken); err != nil {
+		return unreadable(err)
+	}
+	return r.take(req, body.String(), tenant, &taken)
+}
+
+// read gathers a body, for as long as there is time for it.
+func (r *auditReceiver) read(w http.ResponseWriter, req *http.Request, into text, taken *share) error {
 	read := context.AfterFunc(r.stopping, func() {
 		// Where it cannot be set, the server's own read timeout has to do.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lastReadTime))
 	})
-	text, err := readBody(req, r.config.maxBody(), &taken)
-	read()
-	if err != nil {
-		return unreadable(err)
-	}
-	return r.take(req, text, tenant, &taken)
+	defer read()
+	return readBody(req, r.config.maxBody(), into, taken)
 }
 
 // take decodes a body and hands its events on.
@@ -80,6 +88,11 @@ func (r *auditReceiver) take(req *http.Request, text, tenant string, taken *shar
 	filled := &receipt.Receipt{Tenant: tenant, IntegrityHash: true}
 	err = r.consume(ctx, b, filled)
 	r.obsreport.EndLogsOp(ctx, format, b.events, err)
+	return r.conclude(err, b, filled)
+}
+
+// conclude answers for what the pipeline was handed.
+func (r *auditReceiver) conclude(err error, b *batch, filled *receipt.Receipt) answer {
 	if err != nil {
 		return r.failed(err, b, filled)
 	}

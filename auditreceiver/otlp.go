@@ -1,0 +1,169 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditreceiver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"mime"
+	"net/http"
+	"strings"
+
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
+	"go.opentelemetry.io/collector/receiver/receiverhelper"
+
+	"github.com/otelaudit/otelaudit/audit"
+	"github.com/otelaudit/otelaudit/internal/receipt"
+)
+
+const pathLogs = "/v1/logs"
+
+// encoding is one of the two that OTLP has over HTTP.
+type encoding string
+
+const (
+	noEncoding       encoding = ""
+	encodingProtobuf encoding = "application/x-protobuf"
+	encodingJSON     encoding = "application/json"
+)
+
+// encodingOf reads the content type of a request.
+func encodingOf(header http.Header) encoding {
+	kind, parameters, err := mime.ParseMediaType(header.Get("Content-Type"))
+	if err != nil {
+		return noEncoding
+	}
+	switch e := encoding(kind); {
+	case e == encodingProtobuf:
+		return e
+	case e == encodingJSON && (parameters["charset"] == "" || strings.EqualFold(parameters["charset"], "utf-8")):
+		return e
+	}
+	return noEncoding
+}
+
+// format names an encoding for the collector's own metrics.
+func (e encoding) format() string {
+	if e == encodingProtobuf {
+		return formatProtobuf
+	}
+	return format
+}
+
+// logs answers POST /v1/logs, OTLP over HTTP. A request is taken whole or not
+// at all: there is no partial success.
+func (r *auditReceiver) logs(w http.ResponseWriter, req *http.Request) answer {
+	if req.Method != http.MethodPost {
+		return answer{status: http.StatusMethodNotAllowed, allow: http.MethodPost, problem: "use POST"}
+	}
+	form := encodingOf(req.Header)
+	if form == noEncoding {
+		return answer{status: http.StatusUnsupportedMediaType, problem: "the content type must be " + string(encodingProtobuf) + " or " + string(encodingJSON)}
+	}
+	tenant, err := r.config.Tenant.tenant(req.Context(), req.Header)
+	if err != nil {
+		return answer{status: http.StatusForbidden, problem: err.Error()}
+	}
+	taken := share{of: &r.budget}
+	defer taken.release()
+	var body bytes.Buffer
+	if err := r.read(w, req, &body, &taken); err != nil {
+		return unreadable(err)
+	}
+	ctx := r.config.Tenant.callerContext(req.Context(), req.Header)
+	return r.takeOTLP(ctx, r.obsreport, form, body.Bytes(), tenant, &taken)
+}
+
+// takeOTLP decodes a request and hands its records on.
+func (r *auditReceiver) takeOTLP(ctx context.Context, report *receiverhelper.ObsReport, form encoding, body []byte, tenant string, taken *share) answer {
+	ctx = report.StartLogsOp(ctx)
+	b, err := decodeOTLP(form, body, tenant, taken)
+	if b.unknown > 0 {
+		r.telemetry.ReceiverAuditUnknownFields.Add(ctx, int64(b.unknown))
+	}
+	switch {
+	case err != nil:
+		report.EndLogsOp(ctx, form.format(), b.events, errUnreadable)
+		a := unreadable(err)
+		a.events = b.events
+		return a
+	case len(b.faults) > 0:
+		report.EndLogsOp(ctx, form.format(), b.events, errFaulty)
+		return b.refused()
+	case b.events == 0:
+		report.EndLogsOp(ctx, form.format(), 0, nil)
+		return answer{status: http.StatusOK}
+	}
+	filled := &receipt.Receipt{Tenant: tenant, IntegrityHash: true}
+	err = r.consume(ctx, b, filled)
+	report.EndLogsOp(ctx, form.format(), b.events, err)
+	return r.conclude(err, b, filled)
+}
+
+// errUnreadable stands for a request that cannot be decoded in traces: the
+// text quotes the client.
+var errUnreadable = errors.New("the request cannot be decoded")
+
+// decodeOTLP decodes a request, once its memory is admitted. Records of another
+// tenant become faults; an error is about the whole request.
+func decodeOTLP(form encoding, body []byte, tenant string, taken *share) (*batch, error) {
+	b := &batch{noun: "record"}
+	scan := scanJSON
+	if form == encodingProtobuf {
+		scan = scanProto
+	}
+	found, err := scan(body)
+	if err != nil {
+		return b, err
+	}
+	if err := taken.grow(found.memory()); err != nil {
+		return b, err
+	}
+	b.unknown = found.unknown
+	request := plogotlp.NewExportRequest()
+	if form == encodingProtobuf {
+		err = request.UnmarshalProto(body)
+	} else {
+		err = request.UnmarshalJSON(body)
+	}
+	if err != nil {
+		return b, errors.New(cut(err.Error()))
+	}
+	b.logs = request.Logs()
+	b.events = b.logs.LogRecordCount()
+	b.judgeTenants(tenant)
+	return b, nil
+}
+
+// judgeTenants makes faults of the records that name another tenant than the
+// authenticated one.
+func (b *batch) judgeTenants(tenant string) {
+	if tenant == "" {
+		return
+	}
+	b.each(func(_ plog.ResourceLogs, record plog.LogRecord) (foreign bool, problem string) {
+		if isForeign(record, tenant) {
+			return true, audit.AttributeTenantID + problemForeign
+		}
+		return false, ""
+	})
+}
+
+// each makes faults of the records that judge finds a problem with, up to
+// maxFaults.
+func (b *batch) each(judge func(plog.ResourceLogs, plog.LogRecord) (foreign bool, problem string)) {
+	position := 0
+	for _, ofResource := range b.logs.ResourceLogs().All() {
+		for _, ofScope := range ofResource.ScopeLogs().All() {
+			for _, record := range ofScope.LogRecords().All() {
+				if foreign, problem := judge(ofResource, record); problem != "" && len(b.faults) < maxFaults {
+					b.faults = append(b.faults, fault{position: position, foreign: foreign, problem: problem})
+				}
+				position++
+			}
+		}
+	}
+}

@@ -24,6 +24,7 @@ import (
 	"github.com/otelaudit/otelaudit/auditprocessor/internal/metadata"
 	"github.com/otelaudit/otelaudit/internal/durable"
 	"github.com/otelaudit/otelaudit/internal/journal"
+	"github.com/otelaudit/otelaudit/internal/receipt"
 )
 
 // auditProcessor wires stages, journal and forwarder. ConsumeLogs may be called
@@ -50,6 +51,10 @@ type auditProcessor struct {
 	failures occasional   // lines about failures of the journal
 	unproven occasional   // lines about proofs that failed
 	taken    occasional   // lines about ids that came with other content
+
+	quarantined quarantineMemory                   // of this process
+	published   atomic.Pointer[receipt.Checkpoint] // the newest that the next consumer has taken
+
 	conflict atomic.Bool  // a sink reported receipt.ErrConflict for what is being delivered
 	created  time.Time    // with the monotonic clock, which nobody sets back
 	sealedAt atomic.Int64 // when the newest record was sealed, nanoseconds since created

@@ -59,6 +59,9 @@ func (p *auditProcessor) ConsumeLogs(ctx context.Context, logs plog.Logs) error 
 	}
 	verdicts, tally := p.stages.apply(logs, filled.Tenant, filled.IntegrityHash)
 	p.countProofs(ctx, &tally)
+	if filled.RejectInvalid {
+		refuseFlagged(verdicts)
+	}
 	if reasons := refusals(verdicts); len(reasons) > 0 {
 		p.refused(ctx, "invalid", len(verdicts))
 		return errors.Join(receipt.Refused(strings.Join(reasons, "; ")), filled.Fill(refusedResults(verdicts)))
@@ -78,8 +81,12 @@ func (p *auditProcessor) ConsumeLogs(ctx context.Context, logs plog.Logs) error 
 		return p.sealError(ctx, err, filled, verdicts)
 	}
 	p.sealed(ctx, s.sealed(), len(verdicts), &tally)
-	filled.Pending = p.pending(ctx, s.frame())
-	return filled.Fill(s.results())
+	filled.Pending = p.pending(ctx, s.frame(), filled.AwaitDelivery)
+	results := s.results()
+	if filled.AwaitDelivery != nil {
+		p.tellDelivery(filled, results)
+	}
+	return filled.Fill(results)
 }
 
 // sealed takes note of a request of which so many records were sealed, and the
@@ -106,12 +113,21 @@ func (p *auditProcessor) countLater(s *sealing, t tally) {
 
 // pending says whether the delivery of a frame was to be waited for, and has
 // not come in time.
-func (p *auditProcessor) pending(ctx context.Context, frame uint64) bool {
-	if p.config.Ack != ackDelivered {
+func (p *auditProcessor) pending(ctx context.Context, frame uint64, asked <-chan struct{}) bool {
+	if p.config.Ack != ackDelivered && asked == nil {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.config.AckTimeout)
 	defer cancel()
+	if asked != nil {
+		go func() {
+			select {
+			case <-asked:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+	}
 	return p.journal.AwaitDelivery(ctx, frame) != nil
 }
 

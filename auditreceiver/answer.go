@@ -37,6 +37,10 @@ type answer struct {
 	allow      string        // the methods of a 405
 	results    []result      // one for each event, in order; may be empty
 
+	// Of /v1/audit alone.
+	ids        []string            // of the records, in order; may be empty
+	checkpoint *receipt.Checkpoint // may be nil
+
 	// For the metrics: how many events were read and, unless the status is 200
 	// or 202, why they were refused.
 	events int
@@ -83,8 +87,11 @@ func (r *auditReceiver) send(w http.ResponseWriter, req *http.Request, a answer)
 
 // encode returns the body and its type.
 func (a *answer) encode(req *http.Request) (contentType string, body []byte) {
-	if req.URL.Path == pathLogs {
+	switch req.URL.Path {
+	case pathLogs:
 		return a.encodeOTLP(encodingOf(req.Header))
+	case pathAudit:
+		return a.encodeAudit(encodingOf(req.Header), req.Header.Values("Accept"))
 	}
 	return string(encodingJSON), a.append(nil)
 }

@@ -47,6 +47,44 @@ func FuzzEventsHandler(f *testing.F) {
 	})
 }
 
+// FuzzAuditHandler: whatever comes, the answer is JSON, in protobuf or not, that
+// names a status of the OTEP, and never a partial success.
+func FuzzAuditHandler(f *testing.F) {
+	addOTLP(f, func(form encoding, body string) { f.Add(string(form), "", []byte(body)) })
+	f.Add(string(encodingJSON), "", []byte(`{"timeUnixNano":"1","eventName":"x","attributes":[{"key":"audit.record.id","value":{"stringValue":"a"}}]}`))
+	f.Add(string(encodingProtobuf), "application/json", []byte{})
+	config := testConfig()
+	config.MaxInFlightBytes = 1 << 16
+	r, err := newReceiver(config, receivertest.NewNopSettings(metadata.Type), pipe(deliver).logs())
+	require.NoError(f, err)
+	handler := r.handler()
+	f.Fuzz(func(t *testing.T, contentType, accept string, body []byte) {
+		req := httptest.NewRequest(http.MethodPost, pathAudit, bytes.NewReader(body))
+		req.Header.Set("Content-Type", contentType)
+		req.Header.Set("Accept", accept)
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, req)
+		text := w.Body.Bytes()
+		if encoding(w.Header().Get("Content-Type")) == encodingProtobuf {
+			if w.Code == http.StatusOK {
+				response := plogotlp.NewExportResponse()
+				require.NoError(t, response.UnmarshalProto(text))
+				require.Empty(t, response.PartialSuccess().ErrorMessage())
+				require.Zero(t, response.PartialSuccess().RejectedLogRecords())
+			}
+			text = answerIn(t, text)
+		}
+		var answer struct{ Status string }
+		require.NoError(t, json.Unmarshal(text, &answer), string(text))
+		want := map[int]string{http.StatusOK: domainDelivered, http.StatusRequestEntityTooLarge: domainTooLarge, http.StatusTooManyRequests: domainInternal}[w.Code]
+		if want == "" {
+			want = domainSchema
+		}
+		require.Equal(t, want, answer.Status)
+		require.Zero(t, r.budget.used.Load())
+	})
+}
+
 func BenchmarkDecode(b *testing.B) {
 	const events = 100
 	one := originalBody[len(`{"events":[`) : len(originalBody)-len(`]}`)]

@@ -21,6 +21,8 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/otelaudit/otelaudit/internal/receipt"
 )
 
 const (
@@ -149,7 +151,10 @@ func (s *grpcServer) answer(stream grpc.ServerStream) answer {
 	ctx := r.config.Tenant.callerContext(stream.Context(), header)
 	// What came with the call, credentials among it, stays here.
 	ctx = metadata.NewIncomingContext(ctx, nil)
-	return r.takeOTLP(ctx, s.obsreport, encodingProtobuf, body, tenant, &taken)
+	return r.takeOTLP(ctx, &inbound{
+		report: s.obsreport, form: encodingProtobuf, body: body, taken: &taken,
+		filled: &receipt.Receipt{Tenant: tenant, IntegrityHash: true},
+	})
 }
 
 // header is the one that the tenant may be named in, nothing else of what came

@@ -53,9 +53,9 @@ func (e encoding) format() string {
 	return format
 }
 
-// logs answers POST /v1/logs, OTLP over HTTP. A request is taken whole or not
-// at all: there is no partial success.
-func (r *auditReceiver) logs(w http.ResponseWriter, req *http.Request) answer {
+// otlp answers POST /v1/logs, OTLP over HTTP, and /v1/audit. A request is taken
+// whole or not at all: there is no partial success.
+func (r *auditReceiver) otlp(w http.ResponseWriter, req *http.Request) answer {
 	if req.Method != http.MethodPost {
 		return answer{status: http.StatusMethodNotAllowed, allow: http.MethodPost, problem: "use POST"}
 	}
@@ -73,14 +73,33 @@ func (r *auditReceiver) logs(w http.ResponseWriter, req *http.Request) answer {
 	if err := r.read(w, req, &body, &taken); err != nil {
 		return unreadable(err)
 	}
-	ctx := r.config.Tenant.callerContext(req.Context(), req.Header)
-	return r.takeOTLP(ctx, r.obsreport, form, body.Bytes(), tenant, &taken)
+	in := inbound{report: r.obsreport, form: form, body: body.Bytes(), taken: &taken, filled: &receipt.Receipt{Tenant: tenant, IntegrityHash: true}}
+	if req.URL.Path == pathAudit {
+		in.ask(r.stopping.Done())
+	}
+	a := r.takeOTLP(r.config.Tenant.callerContext(req.Context(), req.Header), &in)
+	if in.audit {
+		in.complete(&a)
+	}
+	return a
+}
+
+// inbound is a request of OTLP that has been read.
+type inbound struct {
+	report *receiverhelper.ObsReport // of the transport
+	form   encoding
+	body   []byte
+	taken  *share
+	filled *receipt.Receipt
+	audit  bool     // it came to /v1/audit
+	ids    []string // of its records, where audit is set: the pipeline takes the records away
 }
 
 // takeOTLP decodes a request and hands its records on.
-func (r *auditReceiver) takeOTLP(ctx context.Context, report *receiverhelper.ObsReport, form encoding, body []byte, tenant string, taken *share) answer {
+func (r *auditReceiver) takeOTLP(ctx context.Context, in *inbound) answer {
+	report, form, filled := in.report, in.form, in.filled
 	ctx = report.StartLogsOp(ctx)
-	b, err := decodeOTLP(form, body, tenant, taken)
+	b, err := in.decode()
 	if b.unknown > 0 {
 		r.telemetry.ReceiverAuditUnknownFields.Add(ctx, int64(b.unknown))
 	}
@@ -97,7 +116,6 @@ func (r *auditReceiver) takeOTLP(ctx context.Context, report *receiverhelper.Obs
 		report.EndLogsOp(ctx, form.format(), 0, nil)
 		return answer{status: http.StatusOK}
 	}
-	filled := &receipt.Receipt{Tenant: tenant, IntegrityHash: true}
 	err = r.consume(ctx, b, filled)
 	report.EndLogsOp(ctx, form.format(), b.events, err)
 	return r.conclude(err, b, filled)
@@ -107,34 +125,41 @@ func (r *auditReceiver) takeOTLP(ctx context.Context, report *receiverhelper.Obs
 // text quotes the client.
 var errUnreadable = errors.New("the request cannot be decoded")
 
-// decodeOTLP decodes a request, once its memory is admitted. Records of another
-// tenant become faults; an error is about the whole request.
-func decodeOTLP(form encoding, body []byte, tenant string, taken *share) (*batch, error) {
+// decode decodes a request, once its memory is admitted. Records that the door
+// refuses become faults; an error is about the whole request.
+func (in *inbound) decode() (*batch, error) {
 	b := &batch{noun: "record"}
+	if err := in.unwrap(); err != nil {
+		return b, err
+	}
 	scan := scanJSON
-	if form == encodingProtobuf {
+	if in.form == encodingProtobuf {
 		scan = scanProto
 	}
-	found, err := scan(body)
+	found, err := scan(in.body)
 	if err != nil {
 		return b, err
 	}
-	if err := taken.grow(found.memory()); err != nil {
+	if err := in.taken.grow(found.memory()); err != nil {
 		return b, err
 	}
 	b.unknown = found.unknown
 	request := plogotlp.NewExportRequest()
-	if form == encodingProtobuf {
-		err = request.UnmarshalProto(body)
+	if in.form == encodingProtobuf {
+		err = request.UnmarshalProto(in.body)
 	} else {
-		err = request.UnmarshalJSON(body)
+		err = request.UnmarshalJSON(in.body)
 	}
 	if err != nil {
 		return b, errors.New(cut(err.Error()))
 	}
 	b.logs = request.Logs()
 	b.events = b.logs.LogRecordCount()
-	b.judgeTenants(tenant)
+	b.judgeTenants(in.filled.Tenant)
+	if in.audit {
+		in.ids = b.ids()
+		b.judgeMandatory()
+	}
 	return b, nil
 }
 

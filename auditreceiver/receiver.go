@@ -155,11 +155,13 @@ func (r *auditReceiver) handler() http.Handler {
 	mux.HandleFunc(pathEvents, func(w http.ResponseWriter, req *http.Request) {
 		r.send(w, req, r.events(w, req))
 	})
-	mux.HandleFunc(pathLogs, func(w http.ResponseWriter, req *http.Request) {
-		r.send(w, req, r.logs(w, req))
-	})
+	for _, path := range []string{pathLogs, pathAudit} {
+		mux.HandleFunc(path, func(w http.ResponseWriter, req *http.Request) {
+			r.send(w, req, r.otlp(w, req))
+		})
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
-		r.send(w, req, answer{status: http.StatusNotFound, problem: "there is nothing here: send events to " + pathEvents + ", log records to " + pathLogs})
+		r.send(w, req, answer{status: http.StatusNotFound, problem: "there is nothing here: send events to " + pathEvents + ", log records to " + pathLogs + " or " + pathAudit})
 	})
 	return mux
 }

@@ -134,7 +134,7 @@ func TestGRPCBudget(t *testing.T) {
 // for ever, and more than there are places must not be in memory.
 func TestGRPCSlowMessages(t *testing.T) {
 	config := grpcConfig()
-	config.HTTP.ReadTimeout = 100 * time.Millisecond
+	config.HTTP.ReadTimeout = time.Second
 	r, _ := start(t, config, receivertest.NewNopSettings(metadata.Type), componenttest.NewNopHost(), seal)
 	stream := slowCall(t, r)
 	var nothing raw

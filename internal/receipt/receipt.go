@@ -80,19 +80,18 @@ type Result struct {
 	// empty where there was nothing to verify. It is that of this attempt, also
 	// for a record that came before.
 	VerifyStatus string
-	// Quarantined says that a required sink refused the record for good, where
-	// AwaitDelivery asked: it is in a quarantine until an operator decides.
-	Quarantined bool
 	// Reasons says why the record was flagged (Sealed) or refused (not
 	// Sealed), each naming its field. Empty on a record without fault.
 	Reasons []string
+	// Quarantined says that a required sink refused the record for good, where
+	// AwaitDelivery asked: it is in a quarantine until an operator decides.
+	Quarantined bool
 }
 
 // Verdicts on a producer's proof, as OTEP 0267 names them.
 const (
-	VerifyPassed   = "passed"
-	VerifyFailed   = "failed"
-	VerifyDeferred = "deferred"
+	VerifyPassed = "passed"
+	VerifyFailed = "failed"
 )
 
 // Fill sets the results. A second call returns ErrFilledTwice.

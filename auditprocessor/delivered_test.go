@@ -88,7 +88,9 @@ func TestInvalidIsRefusedForWhoAsks(t *testing.T) {
 
 func TestQuarantineMemory(t *testing.T) {
 	var q quarantineMemory
-	note := func(action receipt.Action, index int) { q.note(&receipt.Report{Action: action, Origin: "o", Index: uint64(index)}) }
+	note := func(action receipt.Action, index int) {
+		q.note(&receipt.Report{Action: action, Origin: "o", Index: uint64(index)})
+	}
 	for i := range maxRemembered + 1 {
 		note(receipt.Quarantined, i)
 		note(receipt.Quarantined, i)

@@ -78,7 +78,7 @@ func isBareRecord(body []byte) bool {
 // otherwise adds: the producer's id, by which a repeated request is known, and
 // its event name. The rest of the schema is the processor's.
 func (b *batch) judgeMandatory() {
-	b.each(func(_ plog.ResourceLogs, record plog.LogRecord) (foreign bool, problem string) {
+	b.each(func(_ pcommon.Resource, record plog.LogRecord) (foreign bool, problem string) {
 		switch {
 		case recordID(record) == "":
 			return false, audit.AttributeRecordID + ": is missing: without it a repeated request is another record"

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/config/configgrpc"
 	"go.opentelemetry.io/collector/config/confighttp"
 	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/config/configtls"
 )
 
 const (
@@ -23,6 +24,7 @@ const (
 	defaultMaxInFlight    = 64 << 20
 	defaultRequestTimeout = 25 * time.Second
 	defaultReadTimeout    = 30 * time.Second
+	defaultHeaderTimeout  = 10 * time.Second
 )
 
 // Config of the audit receiver.
@@ -41,6 +43,14 @@ type Config struct {
 	// Tenant says where the tenant of a caller comes from. Default: nowhere,
 	// the events name their own.
 	Tenant TenantConfig `mapstructure:"tenant"`
+
+	// Callers says which caller may write for which tenants and services.
+	// Default: every caller for any.
+	Callers CallersConfig `mapstructure:"callers"`
+
+	// Insecure lets a server listen without TLS where other machines reach it.
+	// Default false: plaintext is for loopback addresses and unix sockets.
+	Insecure bool `mapstructure:"insecure"`
 
 	// MaxInFlightBytes bounds the memory of all requests that are worked on at
 	// one time: their bodies after decompression and an estimate of what their
@@ -78,6 +88,9 @@ func createDefaultConfig() component.Config {
 	server.MaxRequestBodySize = defaultMaxBody
 	// A slow sender holds its part of the budget: not for ever.
 	server.ReadTimeout = defaultReadTimeout
+	server.ReadHeaderTimeout = defaultHeaderTimeout
+	// Not snappy: its blocks are read whole before anything can admit them.
+	server.CompressionAlgorithms = []string{"", "gzip", encodingZstd, "zlib", "deflate"}
 	calls := configgrpc.NewDefaultServerConfig()
 	calls.NetAddr.Endpoint = defaultGRPCEndpoint
 	calls.MaxRecvMsgSizeMiB = defaultMessageMiB
@@ -110,7 +123,7 @@ func (c *Config) Validate() error {
 	if c.HTTP.WriteTimeout > 0 && c.RequestTimeout >= c.HTTP.WriteTimeout {
 		errs = append(errs, fmt.Errorf("`request_timeout` must be below `http::write_timeout` (%s), found %s", c.HTTP.WriteTimeout, c.RequestTimeout))
 	}
-	return errors.Join(append(errs, c.validateTenant())...)
+	return errors.Join(append(errs, c.validateTenant(), c.validateCallers(), c.validateTransport())...)
 }
 
 func (c *Config) validateTenant() error {
@@ -129,6 +142,29 @@ func (c *Config) validateTenant() error {
 	}
 	if strings.EqualFold(c.Tenant.Header, "Authorization") || strings.EqualFold(c.Tenant.Header, "Cookie") {
 		errs = append(errs, fmt.Errorf("`tenant::header` must not name a header that carries secrets, found %q", c.Tenant.Header))
+	}
+	return errors.Join(errs...)
+}
+
+// validateCallers sees to it that each server can tell who calls.
+func (c *Config) validateCallers() error {
+	const noCertificate = "`callers::identity: certificate` needs certificates of clients: set `%s::tls::client_ca_file`"
+	const noAttribute = "`callers::identity` needs an authenticator: set `%s::auth`"
+	var errs []error
+	check := func(server string, tls *configoptional.Optional[configtls.ServerConfig], auth bool) {
+		switch {
+		case c.Callers.Identity == identityCertificate && (!tls.HasValue() || tls.Get().ClientCAFile == ""):
+			errs = append(errs, fmt.Errorf(noCertificate, server))
+		case c.Callers.Identity != identityCertificate && !auth:
+			errs = append(errs, fmt.Errorf(noAttribute, server))
+		}
+	}
+	if c.Callers.Identity == "" {
+		return nil
+	}
+	check("http", &c.HTTP.TLS, c.HTTP.Auth.HasValue())
+	if c.GRPC.HasValue() {
+		check("grpc", &c.GRPC.Get().TLS, c.GRPC.Get().Auth.HasValue())
 	}
 	return errors.Join(errs...)
 }

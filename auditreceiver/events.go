@@ -42,7 +42,7 @@ func (r *auditReceiver) events(w http.ResponseWriter, req *http.Request) answer 
 	if !isContentType(req.Header.Get("Content-Type")) {
 		return answer{status: http.StatusUnsupportedMediaType, problem: "the content type must be application/json or application/x-ndjson, in UTF-8"}
 	}
-	tenant, err := r.config.Tenant.tenant(req.Context(), req.Header)
+	who, err := r.config.caller(req.Context(), req.Header, req.TLS)
 	if err != nil {
 		return answer{status: http.StatusForbidden, problem: err.Error()}
 	}
@@ -52,7 +52,7 @@ func (r *auditReceiver) events(w http.ResponseWriter, req *http.Request) answer 
 	if err := r.read(w, req, &body, &taken); err != nil {
 		return unreadable(err)
 	}
-	return r.take(req, body.String(), tenant, &taken)
+	return r.take(req, body.String(), who, &taken)
 }
 
 // read gathers a body, for as long as there is time for it.
@@ -66,9 +66,9 @@ func (r *auditReceiver) read(w http.ResponseWriter, req *http.Request, into text
 }
 
 // take decodes a body and hands its events on.
-func (r *auditReceiver) take(req *http.Request, text, tenant string, taken *share) answer {
+func (r *auditReceiver) take(req *http.Request, text string, who *caller, taken *share) answer {
 	ctx := r.obsreport.StartLogsOp(r.config.Tenant.callerContext(req.Context(), req.Header))
-	b, err := decode(text, tenant, taken)
+	b, err := decode(text, who, taken)
 	switch {
 	case err != nil:
 		r.obsreport.EndLogsOp(ctx, format, b.events, err)
@@ -85,7 +85,7 @@ func (r *auditReceiver) take(req *http.Request, text, tenant string, taken *shar
 		r.obsreport.EndLogsOp(ctx, format, 0, nil)
 		return answer{status: http.StatusOK}
 	}
-	filled := &receipt.Receipt{Tenant: tenant, IntegrityHash: true}
+	filled := who.receipt()
 	err = r.consume(ctx, b, filled)
 	r.obsreport.EndLogsOp(ctx, format, b.events, err)
 	return r.conclude(err, b, filled)

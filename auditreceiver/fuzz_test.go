@@ -98,7 +98,7 @@ func BenchmarkDecode(b *testing.B) {
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {
 		taken := share{of: &budget}
-		got, err := decode(text, "acme", &taken)
+		got, err := decode(text, &caller{tenant: "acme"}, &taken)
 		if err != nil || got.events != events || len(got.faults) > 0 {
 			b.Fatal(err, got)
 		}

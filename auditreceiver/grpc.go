@@ -5,6 +5,7 @@ package auditreceiver
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -18,11 +19,11 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
-
-	"github.com/otelaudit/otelaudit/internal/receipt"
 )
 
 const (
@@ -138,7 +139,7 @@ func (s *grpcServer) export(_ any, stream grpc.ServerStream) error {
 func (s *grpcServer) answer(stream grpc.ServerStream) answer {
 	r := s.receiver
 	header := s.header(stream.Context())
-	tenant, err := r.config.Tenant.tenant(stream.Context(), header)
+	who, err := r.config.caller(stream.Context(), header, connectionOf(stream.Context()))
 	if err != nil {
 		return answer{status: http.StatusForbidden, problem: err.Error()}
 	}
@@ -152,9 +153,19 @@ func (s *grpcServer) answer(stream grpc.ServerStream) answer {
 	// What came with the call, credentials among it, stays here.
 	ctx = metadata.NewIncomingContext(ctx, nil)
 	return r.takeOTLP(ctx, &inbound{
-		report: s.obsreport, form: encodingProtobuf, body: body, taken: &taken,
-		filled: &receipt.Receipt{Tenant: tenant, IntegrityHash: true},
+		report: s.obsreport, form: encodingProtobuf, body: body, taken: &taken, who: who, filled: who.receipt(),
 	})
+}
+
+// connectionOf returns what is known of a connection with TLS, nil if it has
+// none.
+func connectionOf(ctx context.Context) *tls.ConnectionState {
+	if from, ok := peer.FromContext(ctx); ok {
+		if info, ok := from.AuthInfo.(credentials.TLSInfo); ok {
+			return &info.State
+		}
+	}
+	return nil
 }
 
 // header is the one that the tenant may be named in, nothing else of what came

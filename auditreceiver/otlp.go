@@ -11,11 +11,11 @@ import (
 	"net/http"
 	"strings"
 
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
 	"go.opentelemetry.io/collector/receiver/receiverhelper"
 
-	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/internal/receipt"
 )
 
@@ -63,7 +63,7 @@ func (r *auditReceiver) otlp(w http.ResponseWriter, req *http.Request) answer {
 	if form == noEncoding {
 		return answer{status: http.StatusUnsupportedMediaType, problem: "the content type must be " + string(encodingProtobuf) + " or " + string(encodingJSON)}
 	}
-	tenant, err := r.config.Tenant.tenant(req.Context(), req.Header)
+	who, err := r.config.caller(req.Context(), req.Header, req.TLS)
 	if err != nil {
 		return answer{status: http.StatusForbidden, problem: err.Error()}
 	}
@@ -73,7 +73,7 @@ func (r *auditReceiver) otlp(w http.ResponseWriter, req *http.Request) answer {
 	if err := r.read(w, req, &body, &taken); err != nil {
 		return unreadable(err)
 	}
-	in := inbound{report: r.obsreport, form: form, body: body.Bytes(), taken: &taken, filled: &receipt.Receipt{Tenant: tenant, IntegrityHash: true}}
+	in := inbound{report: r.obsreport, form: form, body: body.Bytes(), taken: &taken, who: who, filled: who.receipt()}
 	if req.URL.Path == pathAudit {
 		in.ask(r.stopping.Done())
 	}
@@ -90,6 +90,7 @@ type inbound struct {
 	form   encoding
 	body   []byte
 	taken  *share
+	who    *caller
 	filled *receipt.Receipt
 	audit  bool     // it came to /v1/audit
 	ids    []string // of its records, where audit is set: the pipeline takes the records away
@@ -155,7 +156,7 @@ func (in *inbound) decode() (*batch, error) {
 	}
 	b.logs = request.Logs()
 	b.events = b.logs.LogRecordCount()
-	b.judgeTenants(in.filled.Tenant)
+	b.judgeCaller(in.who)
 	if in.audit {
 		in.ids = b.ids()
 		b.judgeMandatory()
@@ -163,28 +164,25 @@ func (in *inbound) decode() (*batch, error) {
 	return b, nil
 }
 
-// judgeTenants makes faults of the records that name another tenant than the
-// authenticated one.
-func (b *batch) judgeTenants(tenant string) {
-	if tenant == "" {
+// judgeCaller makes faults of the records that are not the caller's to write.
+func (b *batch) judgeCaller(who *caller) {
+	if who.tenant == "" && who.allow == nil {
 		return
 	}
-	b.each(func(_ plog.ResourceLogs, record plog.LogRecord) (foreign bool, problem string) {
-		if isForeign(record, tenant) {
-			return true, audit.AttributeTenantID + problemForeign
-		}
-		return false, ""
+	b.each(func(resource pcommon.Resource, record plog.LogRecord) (foreign bool, problem string) {
+		problem = who.judge(resource, record, &recordNames)
+		return true, problem
 	})
 }
 
 // each makes faults of the records that judge finds a problem with, up to
 // maxFaults.
-func (b *batch) each(judge func(plog.ResourceLogs, plog.LogRecord) (foreign bool, problem string)) {
+func (b *batch) each(judge func(pcommon.Resource, plog.LogRecord) (foreign bool, problem string)) {
 	position := 0
 	for _, ofResource := range b.logs.ResourceLogs().All() {
 		for _, ofScope := range ofResource.ScopeLogs().All() {
 			for _, record := range ofScope.LogRecords().All() {
-				if foreign, problem := judge(ofResource, record); problem != "" && len(b.faults) < maxFaults {
+				if foreign, problem := judge(ofResource.Resource(), record); problem != "" && len(b.faults) < maxFaults {
 					b.faults = append(b.faults, fault{position: position, foreign: foreign, problem: problem})
 				}
 				position++

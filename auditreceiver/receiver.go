@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -97,7 +98,7 @@ func (r *auditReceiver) Start(ctx context.Context, host component.Host) error {
 
 func (r *auditReceiver) startHTTP(ctx context.Context, host component.Host) error {
 	server, err := r.config.HTTP.ToServer(ctx, host.GetExtensions(), r.settings.TelemetrySettings, r.handler(),
-		confighttp.WithErrorHandler(r.serveServerError))
+		r.serverOptions()...)
 	if err != nil {
 		return fmt.Errorf("set up the server of `http`: %w", err)
 	}
@@ -113,6 +114,14 @@ func (r *auditReceiver) startHTTP(ctx context.Context, host component.Host) erro
 		}
 	})
 	return nil
+}
+
+func (r *auditReceiver) serverOptions() []confighttp.ToServerOption {
+	options := []confighttp.ToServerOption{confighttp.WithErrorHandler(r.serveServerError)}
+	if algorithms := r.config.HTTP.CompressionAlgorithms; algorithms == nil || slices.Contains(algorithms, encodingZstd) {
+		options = append(options, confighttp.WithDecoder(encodingZstd, readZstd))
+	}
+	return options
 }
 
 // Shutdown stops to listen and waits for the requests in flight, each of which

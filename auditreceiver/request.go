@@ -31,6 +31,8 @@ const (
 	bytesPerRecord = 512
 
 	copyBytes = 32 << 10
+	// announcedBytes is what a body gets at most before it comes.
+	announcedBytes = 64 << 10
 )
 
 // batch is a request that has been read.
@@ -88,10 +90,16 @@ func readBody(req *http.Request, maxBody int64, into text, taken *share) error {
 		return &http.MaxBytesError{Limit: maxBody}
 	}
 	if req.ContentLength > 0 {
-		if err := taken.grow(req.ContentLength); err != nil {
+		if err := taken.fits(req.ContentLength); err != nil {
 			return err
 		}
-		into.Grow(int(req.ContentLength))
+		// What is only announced holds little: many who announce and do not
+		// send must not keep others out.
+		first := min(req.ContentLength, announcedBytes)
+		if err := taken.grow(first); err != nil {
+			return err
+		}
+		into.Grow(int(first))
 	}
 	buffer := copyBuffers.Get().(*[copyBytes]byte)
 	defer copyBuffers.Put(buffer)
@@ -118,7 +126,7 @@ func (w *bodyWriter) Write(p []byte) (int, error) {
 
 // decode reads all events of a body. Events that are wrong become faults; an
 // error is about the whole request: errBusy, errNeverFits or errTooMany.
-func decode(text, tenant string, taken *share) (*batch, error) {
+func decode(text string, who *caller, taken *share) (*batch, error) {
 	build := newBuilder()
 	b := &batch{logs: build.logs, noun: "event"}
 	reader := audit.NewEventReader(text)
@@ -133,7 +141,7 @@ func decode(text, tenant string, taken *share) (*batch, error) {
 			return b, errTooMany
 		}
 		b.events++
-		if ended := b.judge(err, record, tenant); ended {
+		if ended := b.judge(err, build.resource, record, who); ended {
 			return b, nil
 		}
 		if err := taken.grow(bytesPerRecord + bytesPerValue*int64(reader.Values())); err != nil {
@@ -145,13 +153,16 @@ func decode(text, tenant string, taken *share) (*batch, error) {
 
 // judge notes what is wrong with the event read last, whose decoding gave err.
 // It is true if reading must end there.
-func (b *batch) judge(err error, record plog.LogRecord, tenant string) (ended bool) {
+func (b *batch) judge(err error, resource pcommon.Resource, record plog.LogRecord, who *caller) (ended bool) {
 	found := fault{position: b.events - 1}
+	if err == nil {
+		found.problem = who.judge(resource, record, &eventNames)
+		found.foreign = found.problem != ""
+	}
 	switch {
-	case err == nil && !isForeign(record, tenant):
+	case err == nil && !found.foreign:
 		return false
 	case err == nil:
-		found.foreign, found.problem = true, "context.tenantId"+problemForeign
 	case isFields(err):
 		found.problem = err.Error()
 	default:
@@ -168,18 +179,6 @@ func isFields(err error) bool {
 }
 
 var errTooMany = fmt.Errorf("the request holds more than %d events: send fewer at a time", maxEvents)
-
-const problemForeign = ": is not the tenant of the caller: leave it out, or authenticate as that tenant"
-
-// isForeign says whether a record names another tenant than the authenticated
-// one.
-func isForeign(record plog.LogRecord, tenant string) bool {
-	if tenant == "" {
-		return false
-	}
-	said, ok := record.Attributes().Get(audit.AttributeTenantID)
-	return ok && (said.Type() != pcommon.ValueTypeStr || said.Str() != tenant)
-}
 
 // malformed says whether an event is wrong in itself, whoever sends it.
 func (b *batch) malformed() bool {

@@ -48,9 +48,9 @@ type auditProcessor struct {
 	stop      context.CancelFunc // ends the heartbeat; nil where nothing runs
 	running   sync.WaitGroup
 
-	failures occasional   // lines about failures of the journal
-	unproven occasional   // lines about proofs that failed
-	taken    occasional   // lines about ids that came with other content
+	failures occasional // lines about failures of the journal
+	unproven occasional // lines about proofs that failed
+	taken    occasional // lines about ids that came with other content
 
 	quarantined quarantineMemory                   // of this process
 	published   atomic.Pointer[receipt.Checkpoint] // the newest that the next consumer has taken

@@ -172,3 +172,23 @@ service: {pipelines: {logs/audit: {receivers: [audit, audit/otlp]}}}
 	requireSound(t, settings)
 	assert.Equal(t, map[string]int{"grpc": 1}, readStore(t, settings.Store()).Records)
 }
+
+// A proof that fails refuses the batch at /v1/audit whatever the processor does
+// with others, and no sink sees any of it.
+func TestAuditRefusesFailedProofs(t *testing.T) {
+	settings := testbed.Settings{Directory: t.TempDir(), Extra: []string{`processors: {audit: {proof: {require_signature: [{service: otlp-client}]}}}`}}
+	c := start(t, settings)
+	answer := postAudit(t, c, testbed.OTLPRecords("x", "one", "two"))
+	assert.Equal(t, http.StatusBadRequest, answer.Code)
+	assert.Equal(t, "rejected_verify_failed", answer.Status)
+	var one struct {
+		VerifyStatus string `json:"verify_status"`
+		Reason       string `json:"reason"`
+	}
+	require.NoError(t, json.Unmarshal(answer.Records["one"], &one))
+	assert.Equal(t, "failed", one.VerifyStatus)
+	assert.Contains(t, one.Reason, audit.AttributeIntegrityValue)
+	stop(t, c)
+	requireSound(t, settings)
+	assert.Empty(t, readStore(t, settings.Store()).Records)
+}

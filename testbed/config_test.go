@@ -121,7 +121,7 @@ func validate(t *testing.T, binary string, args ...string) (string, error) {
 	command.Dir = t.TempDir()
 	command.Env = append(os.Environ(), "AUDIT_TLS_CERT=cert.pem", "AUDIT_TLS_KEY=key.pem", "AUDIT_CLIENT_CA=ca.pem",
 		"AUDIT_POSTGRES=postgres://audit@localhost/audit", "AUDIT_ENDPOINT=https://siem.example/audit", "AUDIT_ENDPOINT_TOKEN=t",
-		"AUDIT_TENANTS=htpasswd", "AUDIT_SIGNING_KEY=signing.pem", "AUDIT_UPSTREAM=https://collector.example", "AUDIT_UPSTREAM_TOKEN=t")
+		"AUDIT_TENANTS=htpasswd", "AUDIT_TOKENS=tokens", "AUDIT_SIGNING_KEY=signing.pem", "AUDIT_UPSTREAM=https://collector.example", "AUDIT_UPSTREAM_TOKEN=t")
 	output, err := command.CombinedOutput()
 	return string(output), err
 }

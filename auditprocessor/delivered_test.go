@@ -50,7 +50,7 @@ func TestDeliveryIsAwaitedForWhoAsks(t *testing.T) {
 		return filled.Checkpoint.Covers(&filled.Results[0].Link)
 	})
 	require.Contains(t, sink.checkpoints, string(filled.Checkpoint.Note))
-	require.False(t, filled.Results[0].Quarantined)
+	require.Empty(t, filled.Results[0].QuarantinedBy)
 	require.NoError(t, p.Shutdown(t.Context()))
 }
 
@@ -61,10 +61,10 @@ func TestQuarantinedIsToldToWhoAsks(t *testing.T) {
 	filled := ask(t, p, sent, make(chan struct{}))
 	require.False(t, filled.Pending)
 	for i, want := range []bool{false, true, false} {
-		require.Equal(t, want, filled.Results[i].Quarantined, i)
+		require.Equal(t, want, filled.Results[i].QuarantinedBy != "", i)
 	}
 	again := ask(t, p, sent, make(chan struct{}))
-	require.True(t, again.Results[1].Quarantined)
+	require.NotEmpty(t, again.Results[1].QuarantinedBy)
 	require.Equal(t, filled.Results[1].Hash, again.Results[1].Hash)
 	require.NoError(t, p.Shutdown(t.Context()))
 }
@@ -89,17 +89,42 @@ func TestInvalidIsRefusedForWhoAsks(t *testing.T) {
 func TestQuarantineMemory(t *testing.T) {
 	var q quarantineMemory
 	note := func(action receipt.Action, index int) {
-		q.note(&receipt.Report{Action: action, Origin: "o", Index: uint64(index)})
+		q.note(&receipt.Report{Action: action, Origin: "o", Index: uint64(index), Sink: "s"})
 	}
 	for i := range maxRemembered + 1 {
 		note(receipt.Quarantined, i)
 		note(receipt.Quarantined, i)
 	}
-	require.False(t, q.has(coordinate{"o", 0}), "the oldest is forgotten")
-	require.True(t, q.has(coordinate{"o", 1}))
+	require.Empty(t, q.by(coordinate{"o", 0}), "the oldest is forgotten")
+	require.Equal(t, "s", q.by(coordinate{"o", 1}))
 	require.Len(t, q.known, maxRemembered)
 	note(receipt.Dropped, 1)
-	require.True(t, q.has(coordinate{"o", 1}), "given up is not delivered")
+	require.NotEmpty(t, q.by(coordinate{"o", 1}), "given up is not delivered")
 	note(receipt.Replayed, 1)
-	require.False(t, q.has(coordinate{"o", 1}))
+	require.Empty(t, q.by(coordinate{"o", 1}))
+}
+
+func TestSinkBoard(t *testing.T) {
+	var b sinkBoard
+	require.Empty(t, b.statuses(true))
+	for _, a := range []receipt.Attempt{
+		{Sink: "audit/b", Type: "http", Code: receipt.CodeTimeout}, {Sink: "audit/a", Type: "file"},
+		{Sink: "audit/b", Type: "http", Code: receipt.CodeFailed}, {Sink: "audit/c", Type: "postgres", Code: receipt.CodeTimeout},
+	} {
+		b.note(a)
+	}
+	pending := b.statuses(true)
+	require.Len(t, pending, 3)
+	for i, want := range []receipt.SinkStatus{
+		{Sink: "audit/a", Type: "file", Delivery: receipt.DeliveryUnknown},
+		{Sink: "audit/b", Type: "http", Delivery: receipt.DeliveryRetrying, Attempts: 2, Code: receipt.CodeFailed},
+		{Sink: "audit/c", Type: "postgres", Delivery: receipt.DeliveryTimeout, Attempts: 1, Code: receipt.CodeTimeout},
+	} {
+		require.WithinDuration(t, time.Now(), pending[i].LastAttempt, time.Minute)
+		pending[i].LastAttempt = time.Time{}
+		require.Equal(t, want, pending[i])
+	}
+	require.Equal(t, receipt.SinkStatus{Sink: "audit/b", Type: "http", Delivery: receipt.DeliverySuccess}, b.statuses(false)[1])
+	b.note(receipt.Attempt{Sink: "audit/b", Type: "http"})
+	require.Zero(t, b.statuses(true)[1].Attempts)
 }

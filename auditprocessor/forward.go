@@ -55,6 +55,7 @@ type forwarder struct {
 	watch       watch
 	quarantined *quarantineMemory                   // for who asks what became of a record
 	published   *atomic.Pointer[receipt.Checkpoint] // the newest one that the next consumer has taken
+	sinks       *sinkBoard                          // for who asks how delivery stands
 
 	conflict *atomic.Bool // intake stops while it is set
 	oldest   atomic.Int64 // when the oldest undelivered group was sealed, 0 if there is none in hand
@@ -69,7 +70,7 @@ func newForwarder(p *auditProcessor, host component.Host) *forwarder {
 		path:       filepath.Join(directory, checkpointFile),
 		quarantine: filepath.Join(directory, quarantineDirectory),
 		telemetry:  p.telemetry, logger: p.logger, host: host, conflict: &p.conflict,
-		quarantined: &p.quarantined, published: &p.published,
+		quarantined: &p.quarantined, published: &p.published, sinks: &p.sinks,
 		gone: map[coordinate]struct{}{}, eager: p.config.Ack == ackDelivered, draining: make(chan struct{}),
 		done: make(chan struct{}), caughtUp: make(chan struct{}),
 	}

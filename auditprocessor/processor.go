@@ -57,6 +57,7 @@ type auditProcessor struct {
 
 	quarantined quarantineMemory                   // of this process
 	published   atomic.Pointer[receipt.Checkpoint] // the newest that the next consumer has taken
+	sinks       sinkBoard
 
 	conflict atomic.Bool  // a sink reported receipt.ErrConflict for what is being delivered
 	created  time.Time    // with the monotonic clock, which nobody sets back

@@ -40,6 +40,7 @@ type answer struct {
 	// Of /v1/audit alone.
 	ids        []string            // of the records, in order; may be empty
 	checkpoint *receipt.Checkpoint // may be nil
+	sinks      []receipt.SinkStatus
 
 	// For the metrics: how many events were read and, unless the status is 200
 	// or 202, why they were refused.

@@ -29,7 +29,7 @@ func (in *inbound) ask(stopping <-chan struct{}) {
 
 // complete adds to an answer what /v1/audit says beside others.
 func (in *inbound) complete(a *answer) {
-	a.ids, a.checkpoint = in.ids, in.filled.Checkpoint
+	a.ids, a.checkpoint, a.sinks = in.ids, in.filled.Checkpoint, in.filled.Sinks
 	if a.status == http.StatusOK && anyQuarantined(in.filled.Results) {
 		a.status = http.StatusAccepted
 	}

@@ -52,7 +52,7 @@ func (a *answer) encodeAudit(form encoding, accept []string) (contentType string
 
 // anyQuarantined says that delivery waits for an operator.
 func anyQuarantined(results []receipt.Result) bool {
-	return slices.ContainsFunc(results, func(r receipt.Result) bool { return r.Quarantined })
+	return slices.ContainsFunc(results, func(r receipt.Result) bool { return r.QuarantinedBy != "" })
 }
 
 // domain is the status of the request: of its worst record.
@@ -89,7 +89,7 @@ func (a *answer) hasResult(is func(*result) bool) bool {
 	return false
 }
 
-func (r *result) isQuarantined() bool { return r.sealed != nil && r.sealed.Quarantined }
+func (r *result) isQuarantined() bool { return r.sealed != nil && r.sealed.QuarantinedBy != "" }
 
 func (r *result) isVerifyFailure() bool {
 	return r.status == statusRefused && r.sealed != nil && r.sealed.VerifyStatus == receipt.VerifyFailed
@@ -99,6 +99,7 @@ func (r *result) isVerifyFailure() bool {
 func (a *answer) appendDomain(dst []byte) []byte {
 	if len(a.ids) == 1 {
 		dst = a.appendRecord(append(dst, '{'), 0)
+		dst = a.appendSinks(dst, "sink_status_map")
 		if a.coversAny() {
 			dst = append(dst, ',')
 			dst = a.appendCheckpoint(dst)
@@ -118,6 +119,7 @@ func (a *answer) appendDomain(dst []byte) []byte {
 		dst = append(dst, ',')
 		dst = a.appendCheckpoint(dst)
 	}
+	dst = a.appendSinks(dst, "sink_status_aggregate")
 	dst = append(dst, `,"batch_id":"`...)
 	dst = append(dst, a.batchID()...)
 	dst = append(dst, `","record_status_map":{`...)
@@ -233,6 +235,43 @@ func (a *answer) appendRetryAfter(dst []byte) []byte {
 	}
 	dst = append(dst, `,"retry_after":`...)
 	return strconv.AppendInt(dst, int64(math.Ceil(a.retryAfter.Seconds())), 10)
+}
+
+// appendSinks writes how the required sinks stand to the request, by the id of
+// their exporter. The records of a request are delivered together, so one map
+// serves them all; which of them a sink refused for good, the records say.
+func (a *answer) appendSinks(dst []byte, name string) []byte {
+	if len(a.sinks) == 0 {
+		return dst
+	}
+	dst = append(append(append(dst, `,"`...), name...), `":{`...)
+	for i := range a.sinks {
+		s := &a.sinks[i]
+		if a.hasResult(func(r *result) bool { return r.sealed != nil && r.sealed.QuarantinedBy == s.Sink }) {
+			s.Delivery = receipt.DeliveryFailed
+		}
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendText(dst, s.Sink)
+		dst = appendSink(append(dst, ':'), s)
+	}
+	return append(dst, '}')
+}
+
+func appendSink(dst []byte, s *receipt.SinkStatus) []byte {
+	dst = appendText(append(dst, `{"exporter_name":`...), s.Sink)
+	dst = appendText(append(dst, `,"sink_type":`...), s.Type)
+	dst = appendText(append(dst, `,"delivery_status":`...), s.Delivery)
+	if !s.LastAttempt.IsZero() {
+		dst = strconv.AppendInt(append(dst, `,"attempt_count":`...), int64(s.Attempts), 10)
+		dst = strconv.AppendInt(append(dst, `,"last_attempt_at":"`...), s.LastAttempt.UnixNano(), 10)
+		dst = append(dst, '"')
+	}
+	if s.Code != "" {
+		dst = appendText(append(dst, `,"error_code":`...), s.Code)
+	}
+	return append(dst, '}')
 }
 
 func (a *answer) coversAny() bool {

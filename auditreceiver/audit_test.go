@@ -51,9 +51,11 @@ type auditReply struct {
 	otlpReply
 	recordStatus
 
-	BatchID    string                  `json:"batch_id"`
-	Checkpoint string                  `json:"checkpoint"`
-	Records    map[string]recordStatus `json:"record_status_map"`
+	Sinks      map[string]map[string]any `json:"sink_status_map"`
+	Aggregate  map[string]map[string]any `json:"sink_status_aggregate"`
+	BatchID    string                    `json:"batch_id"`
+	Checkpoint string                    `json:"checkpoint"`
+	Records    map[string]recordStatus   `json:"record_status_map"`
 }
 
 func postAudit(t *testing.T, url string, form encoding, body string, header ...string) auditReply {
@@ -206,7 +208,7 @@ func TestAuditPendingIsAccepted(t *testing.T) {
 // A required sink refused a record for good: never 200.
 func TestAuditQuarantinedIsNotDelivered(t *testing.T) {
 	url := serveAudit(t, testConfig(), func(ctx context.Context, logs plog.Logs) error {
-		defer func() { receipt.FromContext(ctx).Results[1].Quarantined = true }()
+		defer func() { receipt.FromContext(ctx).Results[1].QuarantinedBy = "audit" }()
 		return deliver(ctx, logs)
 	})
 	r := postAudit(t, url, encodingJSON, marshalJSON(t, records("a", "b")))
@@ -379,4 +381,31 @@ func TestCheckpointCovers(t *testing.T) {
 	assert.False(t, c.Covers(&chain.Link{Origin: "o", Index: 3}))
 	assert.False(t, c.Covers(&chain.Link{Origin: "p", Index: 2}))
 	assert.False(t, (*receipt.Checkpoint)(nil).Covers(&chain.Link{}))
+}
+
+func TestAuditSinksAreNamed(t *testing.T) {
+	url := serveAudit(t, testConfig(), func(ctx context.Context, logs plog.Logs) error {
+		filled := receipt.FromContext(ctx)
+		filled.Sinks = []receipt.SinkStatus{
+			{Sink: "audit/a", Type: "file", Delivery: receipt.DeliverySuccess},
+			{Sink: "audit/b", Type: "http", Delivery: receipt.DeliveryTimeout, Attempts: 3, LastAttempt: time.Unix(0, 77), Code: receipt.CodeTimeout},
+		}
+		err := deliver(ctx, logs)
+		if logs.LogRecordCount() > 1 {
+			filled.Results[1].QuarantinedBy = "audit/a"
+		}
+		return err
+	})
+	late := map[string]any{
+		"exporter_name": "audit/b", "sink_type": "http", "delivery_status": "timeout", "attempt_count": 3.0, "last_attempt_at": "77", "error_code": "timeout",
+	}
+	one := postAudit(t, url, encodingJSON, marshalJSON(t, records("a")))
+	assert.Equal(t, map[string]map[string]any{
+		"audit/a": {"exporter_name": "audit/a", "sink_type": "file", "delivery_status": "success"}, "audit/b": late,
+	}, one.Sinks)
+	batch := postAudit(t, url, encodingProtobuf, marshalProto(t, records("a", "b")))
+	assert.Equal(t, map[string]map[string]any{
+		"audit/a": {"exporter_name": "audit/a", "sink_type": "file", "delivery_status": "failed"}, "audit/b": late,
+	}, batch.Aggregate)
+	assert.Equal(t, domainPartial, batch.Status)
 }

@@ -31,6 +31,11 @@ type auditAnswer struct {
 	RetryAfter int                        `json:"retry_after"`
 	Checkpoint string                     `json:"checkpoint"`
 	Records    map[string]json.RawMessage `json:"record_status_map"`
+	Sinks      map[string]struct {
+		Type     string `json:"sink_type"`
+		Delivery string `json:"delivery_status"`
+		Attempts int    `json:"attempt_count"`
+	} `json:"sink_status_aggregate"`
 }
 
 // postAudit sends records to /v1/audit.
@@ -76,6 +81,8 @@ func TestAuditReceipts(t *testing.T) {
 	require.Equal(t, http.StatusOK, first.Code, first.Body)
 	assert.Equal(t, "delivered_all_sinks", first.Status)
 	require.Len(t, first.Records, 2)
+	assert.Equal(t, "file", first.Sinks["audit"].Type)
+	assert.Equal(t, "success", first.Sinks["audit"].Delivery)
 	require.Equal(t, map[string]int{"one": 1, "two": 1}, readStore(t, settings.Store()).Records, "in the sink before the answer")
 	eventually(t, 10*time.Second, func() bool { return postAudit(t, c, testbed.OTLPRecords("first", "one", "two")).Checkpoint != "" },
 		"a signed checkpoint covers the records")

@@ -54,7 +54,10 @@ type Receipt struct {
 	// Checkpoint is the newest one that the next consumer has taken, where
 	// AwaitDelivery asked; nil if there is none yet.
 	Checkpoint *Checkpoint
-	filled     bool
+	// Sinks says how each required sink that is known stands to the request,
+	// where AwaitDelivery asked, by id. A stock exporter is not known.
+	Sinks  []SinkStatus
+	filled bool
 }
 
 // Checkpoint is a signed tree head.
@@ -83,9 +86,10 @@ type Result struct {
 	// Reasons says why the record was flagged (Sealed) or refused (not
 	// Sealed), each naming its field. Empty on a record without fault.
 	Reasons []string
-	// Quarantined says that a required sink refused the record for good, where
-	// AwaitDelivery asked: it is in a quarantine until an operator decides.
-	Quarantined bool
+	// QuarantinedBy is the sink that refused the record for good, where
+	// AwaitDelivery asked and one did: the record is in a quarantine until an
+	// operator decides.
+	QuarantinedBy string
 }
 
 // Verdicts on a producer's proof, as OTEP 0267 names them.

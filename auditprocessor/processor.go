@@ -93,6 +93,9 @@ func (p *auditProcessor) Start(_ context.Context, host component.Host) error {
 	if err != nil {
 		return err
 	}
+	if p.stages.signing, err = newSigning(&p.config.Sign); err != nil {
+		return err
+	}
 	p.producers = p.keyring()
 	if err := p.producers.load(); err != nil {
 		return err

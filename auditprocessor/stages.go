@@ -35,7 +35,8 @@ type stages struct {
 	now       func() time.Time
 	pool      sync.Pool // of *worker
 
-	proofs *proofs // set before the first record comes; nil: no proof is looked at
+	proofs  *proofs  // set before the first record comes; nil: no proof is looked at
+	signing *signing // the same; nil: records are not signed
 
 	identifier *journal.Identifier // set before the first record comes; nil: no record is identified
 }
@@ -123,6 +124,7 @@ type worker struct {
 	service         string
 	sentService     string      // the same before redaction
 	claim           proof.Claim // what the resource says about proofs, before redaction
+	earlier         int         // number behind the names of an earlier proof, where records are signed
 	resourceFaults  []string    // limits that the resource exceeds, where that refuses
 	scopeFaults     []string    // the same of the scope
 	groupErr        error       // the group has no canonical form
@@ -166,6 +168,9 @@ func (w *worker) takeResource(logs plog.ResourceLogs) {
 	}
 	w.limitGroup("resource", resource.Attributes(), &w.resource)
 	w.service = serviceOf(resource.Attributes())
+	if w.stages.signing != nil {
+		w.takeOver(resource.Attributes())
+	}
 }
 
 // dropEntities leaves the attributes of resource and nothing else: its entity
@@ -227,6 +232,9 @@ func (w *worker) takeScope(ofResource plog.ResourceLogs, ofScope plog.ScopeLogs)
 		w.repairResource(ofResource)
 		w.limitGroup("resource", ofResource.Resource().Attributes(), &w.resource)
 		w.service = serviceOf(ofResource.Resource().Attributes())
+		if w.stages.signing != nil { // repaired with the rest, and cut if need be
+			w.stages.signing.name(ofResource.Resource().Attributes())
+		}
 	}
 	w.repairScope(ofScope)
 	w.limitGroup("scope", scope.Attributes(), &w.scope)
@@ -312,6 +320,9 @@ func (w *worker) record(record plog.LogRecord, v *verdict) {
 		w.fields.scan(record.Attributes())
 	}
 	repairFields(record, &w.own)
+	if w.stages.signing != nil {
+		w.keepEarlier(record)
+	}
 
 	faults, err := w.run(record)
 	if err != nil {
@@ -323,6 +334,9 @@ func (w *worker) record(record plog.LogRecord, v *verdict) {
 	}
 	if err == nil {
 		faults, err = w.fit(record, faults)
+	}
+	if err == nil && w.stages.signing != nil {
+		err = w.sign(record)
 	}
 	w.conclude(record, faults, err, v)
 	if v.identity = identity; identity.ID != (journal.ID{}) {
@@ -386,7 +400,7 @@ const (
 // What is measured are the final canonical bytes, the marks included.
 func (w *worker) fit(record plog.LogRecord, faults []string) ([]string, error) {
 	limits := &w.stages.limits
-	if len(w.buffer) <= min(limits.MaxRecordBytes, limits.MaxMetadataBytes, limits.MaxDiffBytes) {
+	if len(w.buffer) <= min(w.stages.maxRecord(), limits.MaxMetadataBytes, limits.MaxDiffBytes) {
 		return faults, nil
 	}
 	if limits.Oversize == oversizeReject {
@@ -403,9 +417,18 @@ func (w *worker) fit(record plog.LogRecord, faults []string) ([]string, error) {
 	return faults, w.fitRecord(record, l)
 }
 
+// maxRecord is what the canonical bytes of a record may take before it is
+// signed.
+func (s *stages) maxRecord() int {
+	if s.signing != nil {
+		return s.limits.MaxRecordBytes - s.signing.room
+	}
+	return s.limits.MaxRecordBytes
+}
+
 func (w *worker) sizeFaults(record plog.LogRecord) (faults []string) {
 	limits := &w.stages.limits
-	if n := len(w.buffer); n > limits.MaxRecordBytes {
+	if n := len(w.buffer); n > w.stages.maxRecord() {
 		faults = append(faults, fmt.Sprintf("record: %d bytes, above `limits::max_record_bytes` %d", n, limits.MaxRecordBytes))
 	}
 	check := func(attribute, key string, limit int) {
@@ -421,7 +444,7 @@ func (w *worker) sizeFaults(record plog.LogRecord) (faults []string) {
 }
 
 func (w *worker) fitRecord(record plog.LogRecord, l *limiter) error {
-	limit, entries := w.stages.limits.MaxRecordBytes, w.stages.entries
+	limit, entries := w.stages.maxRecord(), w.stages.entries
 	for range 3 {
 		if len(w.buffer) <= limit {
 			return nil

@@ -241,3 +241,13 @@ func BenchmarkPlaces(b *testing.B) {
 		require.Nil(b, s.streamsOf(logs, "acme"))
 	}
 }
+
+// BenchmarkSign is what the collector's own signature adds to a record.
+func BenchmarkSign(b *testing.B) {
+	for _, by := range []struct{ algorithm, key string }{{"EdDSA", "ed25519"}, {"ES256", "p256"}, {"RS256", "rsa"}} {
+		b.Run(by.algorithm, func(b *testing.B) {
+			s := withSigning(b, testStages(b), signConfig(by.algorithm, by.key, referFingerprint))
+			runStage(b, false, func(logs plog.Logs) { s.apply(logs, "acme", false) })
+		})
+	}
+}

@@ -119,6 +119,7 @@ func (f *forwarder) send(ctx context.Context, logs plog.Logs) (refusal, err erro
 // of the next consumer.
 // What a failed call reported to delivery comes again.
 func (f *forwarder) sendWithin(ctx, within context.Context, logs plog.Logs, delivery *receipt.Delivery) (refusal, err error) {
+	delivery.Attempted = f.sinks.note
 	if refusal := f.next.ConsumeLogs(receipt.WithDelivery(within, delivery), logs); refusal != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()

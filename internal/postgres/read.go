@@ -87,7 +87,7 @@ func (r *Reader) Lines(ctx context.Context, visit func(*Stored) error) error {
 func (r *Reader) snapshot(ctx context.Context, read func(pgx.Tx) error) error {
 	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	return pgx.BeginTxFunc(ctx, r.conn, options, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true)"); err != nil {
+		if _, err := tx.Exec(ctx, "SELECT pg_catalog.set_config('enable_seqscan', 'off', true), pg_catalog.set_config('enable_sort', 'off', true)"); err != nil {
 			return err
 		}
 		return read(tx)

@@ -86,8 +86,9 @@ func (s *Sink) setReady(ready bool) {
 	s.ready = ready
 }
 
-const settings = "current_setting('server_version_num')::integer, current_setting('server_encoding')," +
-	" current_setting('fsync'), current_setting('synchronous_commit'), current_setting('transaction_read_only')"
+const settings = "pg_catalog.current_setting('server_version_num')::integer, pg_catalog.current_setting('server_encoding')," +
+	" pg_catalog.current_setting('fsync'), pg_catalog.current_setting('synchronous_commit')," +
+	" pg_catalog.current_setting('transaction_read_only')"
 
 // server is what the server says of itself.
 type server struct {

@@ -121,8 +121,24 @@ func (s *Sink) Close() error {
 	}
 	s.end()
 	s.running.Wait()
-	s.pool.Close()
+	s.closePool()
 	return nil
+}
+
+// closePool closes all connections. One whose network is silent is not waited
+// for: it says goodbye for up to 15 s.
+func (s *Sink) closePool() {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		s.pool.Close()
+	}()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-closed:
+	case <-timer.C:
+	}
 }
 
 // Write stores entries in one transaction, all or none.
@@ -200,9 +216,7 @@ func (s *Sink) transact(ctx context.Context, run func(*transaction) error) (resu
 	if err != nil {
 		return sink.Result{}, fmt.Errorf("begin: %w", postgres.Clean(err))
 	}
-	// After a commit it does nothing. Where it fails the pool drops the
-	// connection, which ends the transaction as well.
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	defer rollback(ctx, tx)
 	c := s.copiers.Get().(*copier)
 	defer func() {
 		c.release()
@@ -218,6 +232,18 @@ func (s *Sink) transact(ctx context.Context, run func(*transaction) error) (resu
 	}
 	t.result.Sync = time.Since(start)
 	return t.result, nil
+}
+
+// patience is how long a network that went silent is waited for where nothing
+// depends on the answer.
+const patience = 2 * time.Second
+
+// rollback does nothing after a commit. Where it fails the pool drops the
+// connection, which ends the transaction as well.
+func rollback(ctx context.Context, tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	_ = tx.Rollback(ctx)
 }
 
 // explain says what a person can do, where only a person can.

@@ -296,9 +296,10 @@ func TestCoordinateIsUniqueInTheDatabase(t *testing.T) {
 	}
 	for _, offset := range []string{"0", "1 microsecond", "1 month", "-5 years"} {
 		require.ErrorContains(t, again(offset, "read committed"), "SQLSTATE 23505", offset)
-		require.ErrorContains(t, again(offset, "serializable"), "SQLSTATE 23505", offset)
 	}
-	require.ErrorContains(t, again("1 month", "repeatable read"), "SQLSTATE 0A000", "it could not see what others store")
+	for _, isolation := range []string{"repeatable read", "serializable"} {
+		require.ErrorContains(t, again("1 month", isolation), "SQLSTATE 0A000", "it could not see what others store")
+	}
 	assert.Len(t, stored(t, dsn), 100)
 }
 

@@ -236,6 +236,12 @@ func TestVerifyDatabaseThatCannotBeRead(t *testing.T) {
 		out = otelaudit(append(args, "postgres://u:"+password+"@%zz/x")...)
 		assert.Equal(t, exitRead, out.code)
 		assert.NotContains(t, out.stderr, password)
+		for _, meant := range []string{"Postgres://u:" + password + "@h/x", "host=h password=" + password, "postgre://u:" + password + "@h/x"} {
+			out = otelaudit(append(args, meant)...)
+			assert.Equal(t, exitUsage, out.code)
+			assert.Contains(t, out.stderr, "postgres://")
+			assert.NotContains(t, out.stderr, password)
+		}
 		out = otelaudit(append(args, "--table", "a;b", dsn)...)
 		assert.Equal(t, exitRead, out.code)
 		assert.Contains(t, out.stderr, "--table")

@@ -204,7 +204,8 @@ func decodeLink(raw [][]byte) (link chain.Link, hash chain.Hash, ok bool) {
 		Origin: string(raw[0]), Index: uint64(decodeInt64(raw[1])), Stream: unescapeStream(string(raw[2])),
 		Seq: uint64(decodeInt64(raw[3])), SealedAt: decodeInt64(raw[4]),
 	}
-	ok = decodeHash(raw[5], &link.Prev)
+	ok = EscapeStream(link.Stream) == string(raw[2]) // there is one spelling
+	ok = decodeHash(raw[5], &link.Prev) && ok
 	ok = decodeHash(raw[6], &hash) && ok
 	return link, hash, ok
 }
@@ -291,7 +292,8 @@ func decodeHash(raw []byte, hash *chain.Hash) bool {
 	return copy(hash[:], raw) == len(raw) && len(raw) == chain.HashSize
 }
 
-// decodeArray reads an array of one dimension without NULL.
+// decodeArray reads an array of one dimension without NULL whose first index is
+// the usual one, 1.
 func decodeArray(raw []byte) (elements [][]byte, ok bool) {
 	const header, dimension = 12, 8
 	if len(raw) < header {
@@ -304,7 +306,7 @@ func decodeArray(raw []byte) (elements [][]byte, ok bool) {
 	default:
 		return nil, false
 	}
-	if len(raw) < header+dimension {
+	if len(raw) < header+dimension || binary.BigEndian.Uint32(raw[header+4:]) != 1 {
 		return nil, false
 	}
 	count := binary.BigEndian.Uint32(raw[header:])

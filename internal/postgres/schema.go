@@ -64,17 +64,23 @@ func (t Table) migrationSteps() []migration {
 	return steps
 }
 
-// prepare makes the schema and the table of migrations, and stops where the
-// table's name is taken.
+// prepare makes the schema and the table of migrations, and stops where a
+// table's name is taken: whose table that is could change what is stored.
 func (t Table) prepare() string {
 	const text = `DO $do$
+DECLARE
+    taken text;
 BEGIN
     IF to_regnamespace('@schema@') IS NULL THEN
         CREATE SCHEMA @schema@;
     END IF;
-    IF to_regclass('@table@') IS NOT NULL AND to_regclass('@migrations@') IS NULL THEN
-        RAISE EXCEPTION '@table@ is there and was not made by otelaudit: set postgres::table to another name, or rename that table'
-            USING ERRCODE = 'duplicate_table';
+    IF to_regclass('@migrations@') IS NULL THEN
+        FOREACH taken IN ARRAY ARRAY['@table@', '@stubs@', '@checkpoints@', '@default@'] LOOP
+            IF to_regclass(taken) IS NOT NULL THEN
+                RAISE EXCEPTION '% is there and was not made by otelaudit: set postgres::table to another name, or rename that table', taken
+                    USING ERRCODE = 'duplicate_table';
+            END IF;
+        END LOOP;
     END IF;
     CREATE TABLE IF NOT EXISTS @migrations@ (
         version    integer PRIMARY KEY,
@@ -84,7 +90,8 @@ BEGIN
 END
 $do$;
 `
-	return strings.NewReplacer("@table@", t.Events(), "@migrations@", t.migrations(), "@schema@", `"`+t.schema+`"`).Replace(text)
+	return strings.NewReplacer("@table@", t.Events(), "@stubs@", t.Stubs(), "@checkpoints@", t.Checkpoints(), "@default@", t.quoted("_default"),
+		"@migrations@", t.migrations(), "@schema@", `"`+t.schema+`"`).Replace(text)
 }
 
 // trustedPath has the transaction find nobody's functions but PostgreSQL's.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -342,6 +343,51 @@ func TestExportDatabase(t *testing.T) {
 	require.NoError(t, os.WriteFile(copied, []byte(out.stdout), 0o600))
 	out = otelaudit("verify", "--key", d.key(), copied)
 	assert.Equal(t, exitUnproven, out.code, "every line is sound; the checkpoints are not there: %s", out.stdout)
+}
+
+// A cursor is not led past what comes later: not by an event from the future, and
+// not for one from the past or one that was not stored yet.
+func TestExportDatabaseFindsAllThatIsStoredLater(t *testing.T) {
+	d := newDatabase(t)
+	at := filepath.Join(t.TempDir(), "cursor")
+	export := func(want ...string) {
+		t.Helper()
+		out := otelaudit("export", "--cursor", at, d.dsn)
+		require.Equal(t, exitSound, out.code, out.stderr)
+		assert.Equal(t, want, append([]string(nil), ids(parseFound(t, out.stdout))...))
+	}
+	sendAll(t, d.pipeline, event("e-0", 100, nil), event("e-1", 200, nil), event("future", 1_000_000_000, nil))
+	d.found(3)
+	d.exec("CREATE TABLE aside AS SELECT * FROM audit_events WHERE event_id IN ('e-0', 'e-1')")
+	d.exec("DELETE FROM audit_events WHERE event_id IN ('e-0', 'e-1')")
+	export("future")
+	sendAll(t, d.pipeline, event("past", 0, nil), event("now", 300, nil))
+	d.found(3)
+	export("past", "now")
+	d.exec("INSERT INTO audit_events SELECT * FROM aside WHERE event_id = 'e-1'")
+	export("e-1")
+	d.exec("INSERT INTO audit_events SELECT * FROM aside WHERE event_id = 'e-0'")
+	export("e-0")
+	export()
+}
+
+func TestOriginMark(t *testing.T) {
+	var m originMark
+	for _, index := range []uint64{3, 4, 9, 7, 5, 6, 0, 0, 9} {
+		m.take(index)
+	}
+	assert.Equal(t, []gap{{1, 3}, {8, 9}, {10, math.MaxInt64}}, m.unread())
+}
+
+// A row that a column shows like what was asked for, but is not, is no finding.
+func TestQueryDatabaseLookAlikes(t *testing.T) {
+	d := newDatabase(t)
+	sendAll(t, d.pipeline,
+		strings.Replace(event("nul", 0, nil), `"u-1"`, `"x\u0000"`, 1), strings.Replace(event("six", 1, nil), `"u-1"`, `"x\\u0000"`, 1))
+	d.found(2)
+	out := otelaudit("query", "--format", "jsonl", "--actor", `x\u0000`, d.dsn)
+	assert.Equal(t, exitSound, out.code, out.stderr)
+	assert.Equal(t, []string{"six"}, ids(parseFound(t, out.stdout)))
 }
 
 func TestTailDatabase(t *testing.T) {

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,8 +31,7 @@ func runQuery(ctx context.Context, args []string, c console) int {
 		return c.refuse("query", err)
 	}
 	show := &shower{sieve: query.NewSieve(s.filter), printer: printer, limit: s.limit, stderr: c.err}
-	err = s.read(ctx, show, &cursor{})
-	return show.end(err)
+	return show.end(s.read(ctx, show, nil))
 }
 
 // runExport is otelaudit export: a query that can go on where it ended.
@@ -69,18 +69,15 @@ func runExport(ctx context.Context, args []string, c console) int {
 // printed. A crash between the two has the next run print again what this one
 // printed.
 func (s *search) export(ctx context.Context, show *shower, path string, c console) error {
-	at := &cursor{}
-	if path != "" {
-		var err error
-		if at, err = openCursor(path, s); err != nil {
-			return err
-		}
+	if path == "" {
+		return s.read(ctx, show, nil)
+	}
+	at, err := openCursor(path, s)
+	if err != nil {
+		return err
 	}
 	if err := s.read(ctx, show, at); err != nil {
 		return err
-	}
-	if path == "" {
-		return nil
 	}
 	if err := syncOutput(c.out); err != nil {
 		return err
@@ -98,15 +95,19 @@ func (s *search) export(ctx context.Context, show *shower, path string, c consol
 	return nil
 }
 
-// read shows what is wanted of the store, from at on, which it moves.
+// read shows what is wanted of the store. With a cursor it begins there, and
+// moves it.
 func (s *search) read(ctx context.Context, show *shower, at *cursor) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
 	defer stop()
 	var err error
-	if s.database != "" {
-		err = s.readDatabase(ctx, show, at)
-	} else {
-		err = s.readFiles(ctx, show, at)
+	switch {
+	case s.database == "":
+		err = s.readFiles(ctx, show, cmp.Or(at, &cursor{}))
+	case at == nil:
+		err = s.readDatabase(ctx, show)
+	default:
+		err = s.readStored(ctx, show, at)
 	}
 	return errors.Join(err, show.printer.Flush())
 }

@@ -250,6 +250,26 @@ func TestOtherSpellings(t *testing.T) {
 	require.Error(t, err)
 }
 
+// A store of which only a part is shown is not read as if that were all.
+func TestPartOfATable(t *testing.T) {
+	dsn, table, conn := store(t)
+	copyIn(t, conn, table, decoded(t, `{"action":"a"}`))
+	reader := openReader(t, dsn, table)
+	require.Len(t, read(t, reader), 1)
+	lines := func() error { return reader.Lines(t.Context(), func(*Stored) error { return nil }) }
+
+	run(t, conn, "ALTER TABLE audit_events RENAME TO hidden", "CREATE VIEW audit_events AS SELECT * FROM hidden WHERE false")
+	require.ErrorIs(t, lines(), ErrNotTable)
+	run(t, conn, "DROP VIEW audit_events", "ALTER TABLE hidden RENAME TO audit_events")
+
+	run(t, conn, "DO $$ BEGIN CREATE ROLE part_reader; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
+		"GRANT SELECT ON ALL TABLES IN SCHEMA public TO part_reader", "ALTER TABLE audit_events ENABLE ROW LEVEL SECURITY")
+	defer run(t, conn, "DROP OWNED BY part_reader", "DROP ROLE part_reader")
+	_, err := reader.conn.Exec(t.Context(), "SET ROLE part_reader")
+	require.NoError(t, err)
+	require.ErrorContains(t, lines(), "row-level security")
+}
+
 func TestLinesAreInOrder(t *testing.T) {
 	dsn, table, conn := store(t)
 	var want []string

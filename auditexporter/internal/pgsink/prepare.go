@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
@@ -86,6 +88,8 @@ func (s *Sink) setReady(ready bool) {
 	s.ready = ready
 }
 
+const setTimeout = "SELECT pg_catalog.set_config('statement_timeout', $1, true)"
+
 const settings = "pg_catalog.current_setting('server_version_num')::integer, pg_catalog.current_setting('server_encoding')," +
 	" pg_catalog.current_setting('fsync'), pg_catalog.current_setting('synchronous_commit')," +
 	" pg_catalog.current_setting('transaction_read_only')"
@@ -159,9 +163,8 @@ func (s *Sink) preparePartitions(ctx context.Context, batch map[month]struct{}) 
 	now := time.Now()
 	wanted := s.missingPartitions(now, batch)
 	for _, m := range wanted {
-		var made bool
-		err := s.pool.QueryRow(ctx, "SELECT "+s.config.Table.PartitionFunction()+"($1)", m.first()).Scan(&made)
-		if err = postgres.Clean(err); err != nil {
+		made, err := s.makePartition(ctx, m)
+		if err != nil {
 			if fault := faultOf(err); fault == nil || !isPartitionFault(fault) {
 				return fmt.Errorf("make the partition of %s: %w", m.first().Format("2006-01"), err)
 			}
@@ -175,6 +178,28 @@ func (s *Sink) preparePartitions(ctx context.Context, batch map[month]struct{}) 
 		s.mu.Unlock()
 	}
 	return nil
+}
+
+// makePartition takes half of the time that the batch has: there may be more rows
+// to move than can be moved in all of it, and the batch has to be stored.
+func (s *Sink) makePartition(ctx context.Context, m month) (made bool, err error) {
+	timeout := s.config.StatementTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = max(min(timeout, time.Until(deadline)/2), time.Millisecond) // 0 would be none
+	}
+	tx, err := s.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	if err != nil {
+		return false, postgres.Clean(err)
+	}
+	defer rollback(ctx, tx)
+	_, err = tx.Exec(ctx, setTimeout, strconv.FormatInt(timeout.Milliseconds(), 10))
+	if err == nil {
+		err = tx.QueryRow(ctx, "SELECT "+s.config.Table.PartitionFunction()+"($1)", m.first()).Scan(&made)
+	}
+	if err == nil {
+		err = tx.Commit(ctx)
+	}
+	return made, postgres.Clean(err)
 }
 
 // isPartitionFault says that the partition is the matter, not the connection.

@@ -169,6 +169,25 @@ func TestW21OnePoisonRecord(t *testing.T) {
 	assert.Equal(t, want, stored(t, dsn))
 }
 
+// A partition to which more rows have to move than there is time for does not
+// keep a batch from being stored.
+func TestPartitionThatTakesTooLong(t *testing.T) {
+	dsn := pgtest.Database(t)
+	m := sinktest.NewMaker(sinktest.Origin)
+	now := time.Now()
+	write(t, open(t, testConfig(t, dsn)), at(t, m, now))
+	part := partitionOf(now)
+	run(t, dsn, "ALTER TABLE audit_events DETACH PARTITION "+part, "INSERT INTO audit_events SELECT * FROM "+part, "DROP TABLE "+part,
+		"CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(100); RETURN NULL; END'",
+		"CREATE TRIGGER slow BEFORE DELETE ON audit_events_default FOR EACH STATEMENT EXECUTE FUNCTION slow()")
+	s := open(t, testConfig(t, dsn))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	result, err := s.Write(ctx, []sink.Entry{at(t, m, now)}, noRefusal)
+	require.NoError(t, err)
+	assert.Equal(t, 1, result.Stored)
+}
+
 func partitionOf(when time.Time) string {
 	return "audit_events_" + monthOf(when).first().Format("2006_01")
 }

@@ -95,7 +95,7 @@ func (t *transaction) look(ctx context.Context) error {
 	shares := t.shares()
 	batch := &pgx.Batch{}
 	var said server
-	batch.Queue("SELECT pg_catalog.set_config('statement_timeout', $1, true), pg_catalog.set_config('enable_seqscan', 'off', true), "+settings,
+	batch.Queue(setTimeout+", pg_catalog.set_config('enable_seqscan', 'off', true), "+settings,
 		strconv.FormatInt(t.config.StatementTimeout.Milliseconds(), 10)).QueryRow(func(row pgx.Row) error {
 		var timeout, scan string
 		if err := row.Scan(append([]any{&timeout, &scan}, said.into()...)...); err != nil {

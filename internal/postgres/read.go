@@ -11,6 +11,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/canonical"
@@ -31,6 +32,7 @@ func OpenReader(ctx context.Context, dsn string, table Table) (*Reader, error) {
 	if err != nil {
 		return nil, ErrDSN
 	}
+	SpeakUTF8(&config.Config)
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to PostgreSQL: %w", Clean(err))
@@ -41,6 +43,10 @@ func OpenReader(ctx context.Context, dsn string, table Table) (*Reader, error) {
 	}
 	return r, nil
 }
+
+// SpeakUTF8 has the server take and give text as it is, whatever else is set for
+// the user or the database: else it would convert, and text would seem changed.
+func SpeakUTF8(config *pgconn.Config) { config.RuntimeParams["client_encoding"] = "UTF8" }
 
 // Close ends the connection.
 func (r *Reader) Close() error { return r.conn.Close(context.Background()) }

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
 	"github.com/otelaudit/otelaudit/auditexporter/internal/sink/sinktest"
@@ -140,4 +141,35 @@ func TestLateReadTakesNothing(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, bytes.HasPrefix(text, []byte(postgres.CopySignature)))
 	assert.True(t, bytes.HasSuffix(text, []byte(postgres.CopyEnd)))
+}
+
+// An encoding that somebody has set for the database changes nothing of what is
+// stored, nor of what is read.
+func TestOtherClientEncoding(t *testing.T) {
+	dsn := pgtest.Database(t)
+	m := sinktest.NewMaker(sinktest.Origin)
+	e := m.Record(t, func(record plog.LogRecord) { record.SetEventName("réservé €") })
+	write(t, open(t, testConfig(t, dsn)), m.Records(t, 1)...)
+	before := stored(t, dsn)
+	run(t, dsn, "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET client_encoding = latin1', current_database()); END $$")
+	write(t, open(t, testConfig(t, dsn)), e)
+	assert.Equal(t, append(lines(e), before...), stored(t, dsn))
+	run(t, dsn, "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I RESET client_encoding', current_database()); END $$")
+	assert.Equal(t, append(lines(e), before...), stored(t, dsn))
+}
+
+// A table that a crash would empty is none for what was acknowledged.
+func TestTableThatACrashEmpties(t *testing.T) {
+	for _, table := range []string{"audit_events_default", "audit_events_stubs", "audit_events_checkpoints"} {
+		dsn := pgtest.Database(t)
+		m := sinktest.NewMaker(sinktest.Origin)
+		write(t, open(t, testConfig(t, dsn)), m.Records(t, 1)...)
+		run(t, dsn, "ALTER TABLE "+table+" SET UNLOGGED")
+		s, batch := open(t, testConfig(t, dsn)), m.Records(t, 1)
+		_, err := s.Write(t.Context(), batch, noRefusal)
+		require.ErrorIs(t, err, sink.ErrOperator)
+		require.ErrorContains(t, err, table)
+		run(t, dsn, "ALTER TABLE "+table+" SET LOGGED")
+		write(t, s, batch...)
+	}
 }

@@ -64,10 +64,13 @@ func (s *Sink) prepareTables(ctx context.Context) error {
 			return err
 		}
 		err := s.config.Table.CheckVersion(ctx, conn)
-		if !s.config.CreateSchema || !errors.Is(err, postgres.ErrVersion) {
+		if s.config.CreateSchema && errors.Is(err, postgres.ErrVersion) {
+			err = s.config.Table.Migrate(ctx, conn.Conn())
+		}
+		if err != nil {
 			return err
 		}
-		return s.config.Table.Migrate(ctx, conn.Conn())
+		return checkLogged(ctx, conn, s.config.Table)
 	})
 	if err != nil {
 		return fmt.Errorf("look at the tables: %w", postgres.Clean(err))
@@ -110,6 +113,23 @@ func checkServer(ctx context.Context, conn postgres.Querier) error {
 		return fmt.Errorf("look at the server's settings: %w", postgres.Clean(err))
 	}
 	return s.check()
+}
+
+// checkLogged refuses tables that a crash of the server would empty.
+func checkLogged(ctx context.Context, conn postgres.Querier, table postgres.Table) error {
+	const statement = `SELECT c.relname FROM pg_catalog.pg_class c
+		WHERE c.relpersistence <> 'p' AND (c.oid IN (pg_catalog.to_regclass($1), pg_catalog.to_regclass($2))
+			OR c.oid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($3)) p)) LIMIT 1`
+	var name string
+	err := conn.QueryRow(ctx, statement, table.Stubs(), table.Checkpoints(), table.Events()).Scan(&name)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil
+	case err != nil:
+		return postgres.Clean(err)
+	}
+	return fmt.Errorf("%w: the table %s is unlogged, so that a crash would lose what was acknowledged: ALTER TABLE %s SET LOGGED",
+		sink.ErrOperator, name, name)
 }
 
 const oldestVersion = 14

@@ -74,6 +74,7 @@ func Open(config Config) (*Sink, error) {
 	}
 	parsed.MaxConns = int32(config.MaxConnections)
 	parsed.MinConns, parsed.MinIdleConns = 0, 0
+	postgres.SpeakUTF8(&parsed.ConnConfig.Config)
 	if parsed.ConnConfig.RuntimeParams["application_name"] == "" {
 		parsed.ConnConfig.RuntimeParams["application_name"] = "otelaudit"
 	}

@@ -62,6 +62,7 @@ type Sink struct {
 	closed  bool                // guarded by mu
 	running sync.WaitGroup      // added to under mu, while it is not closed
 	ready   bool                // guarded by mu: the tables are there
+	most    int                 // guarded by mu: entries of the next transaction, 0 for all
 	months  map[month]time.Time // guarded by mu: when to ask for a partition again, zero for never
 }
 
@@ -142,7 +143,8 @@ func (s *Sink) closePool() {
 	}
 }
 
-// Write stores entries in one transaction, all or none.
+// Write stores entries in one transaction, all or none; in several, one behind
+// the other, where time was too short for that before.
 func (s *Sink) Write(ctx context.Context, entries []sink.Entry, refuse sink.Refuse) (sink.Result, error) {
 	ctx, done, err := s.begin(ctx)
 	if err != nil {
@@ -152,11 +154,69 @@ func (s *Sink) Write(ctx context.Context, entries []sink.Entry, refuse sink.Refu
 	if len(entries) == 0 {
 		return sink.Result{}, nil
 	}
-	result, err := s.write(ctx, entries, refuse)
-	if err != nil {
-		return sink.Result{}, s.explain(ctx, err)
+	var total sink.Result
+	for portion := s.portion(len(entries)); len(entries) > 0; {
+		n := min(portion, len(entries))
+		result, err := s.write(ctx, entries[:n], refuse)
+		if err != nil {
+			if isLate(ctx, err) {
+				s.narrow(n)
+			}
+			return total, s.explain(ctx, err)
+		}
+		add(&total, &result)
+		entries = entries[n:]
 	}
-	return result, nil
+	s.widen()
+	return total, nil
+}
+
+func add(total, more *sink.Result) {
+	total.Stored += more.Stored
+	total.Refused += more.Refused
+	total.Checkpoints += more.Checkpoints
+	total.Repeated += more.Repeated
+	total.Bytes += more.Bytes
+	total.Sync += more.Sync
+}
+
+// maxPortions bounds the transactions of one batch: too many take too long as
+// well, and each attempt begins anew.
+const maxPortions = 64
+
+// portion is how many of n entries go into a transaction.
+func (s *Sink) portion(n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.most == 0 {
+		return n
+	}
+	return max(s.most, (n+maxPortions-1)/maxPortions)
+}
+
+// narrow has transactions be smaller, because time was too short for one of n
+// entries: a batch that never fits would never be stored.
+func (s *Sink) narrow(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.most = max(n/2, 1)
+}
+
+// widen has them be larger again, once a whole batch is stored.
+func (s *Sink) widen() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.most *= 2; s.most > manyEntries {
+		s.most = 0
+	}
+}
+
+// manyEntries is more than the audit processor sends at once.
+const manyEntries = 10_000
+
+// isLate says that time was too short.
+func isLate(ctx context.Context, err error) bool {
+	return errors.Is(ctx.Err(), context.DeadlineExceeded) || postgres.HasCode(err, statementTimeout)
 }
 
 // Replay stores a record beside its stub, which it supersedes.

@@ -175,6 +175,7 @@ func TestCallerWhoLeavesDecidesNothing(t *testing.T) {
 		b.openIt(t)
 		time.Sleep(10 * time.Second)
 		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
 		err := b.do(ctx, func() error {
 			cancel()
 			return ctx.Err()
@@ -191,6 +192,7 @@ func TestCallersWhoLeaveKeepTheCount(t *testing.T) {
 	b := newBreakerTest()
 	b.down = true
 	left, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	for range 3 {
 		require.ErrorIs(t, b.try(t.Context()), errDown)
 		_ = b.do(left, func() error {

@@ -25,6 +25,11 @@ const (
 	defaultFileBytes = 128 << 20
 	maxFileBytes     = 1 << 40
 
+	minFileAge          = time.Minute
+	defaultFileAge      = 24 * time.Hour
+	defaultMinFreeBytes = 64 << 20
+	minRetentionAge     = time.Hour
+
 	minLineBytes     = 4 << 10
 	defaultLineBytes = 16 << 20
 	maxLineBytes     = audit.MaxLine
@@ -98,10 +103,30 @@ type FileConfig struct {
 	// MaxFileBytes is the size in bytes from which on a file is followed by a
 	// new one, at the next checkpoint. 4 KiB to 1 TiB, default 128 MiB.
 	MaxFileBytes int64 `mapstructure:"max_file_bytes"`
+	// MaxFileAge is the time over which the records of one file may have been
+	// sealed; a new one follows at the next checkpoint. From 1 min, 0 is off,
+	// default 24 h.
+	MaxFileAge time.Duration `mapstructure:"max_file_age"`
 	// MaxLineBytes is the longest line in bytes: many readers of JSON lines cut
 	// or refuse longer ones. A record whose line would be longer goes to
 	// quarantine. 4 KiB to 32 MiB, default 16 MiB.
 	MaxLineBytes int `mapstructure:"max_line_bytes"`
+	// MinFreeBytes is how much room there should be on the disk. With less, the
+	// component's status says so, and writes go on. Default 64 MiB, 0 is off.
+	MinFreeBytes int64 `mapstructure:"min_free_bytes"`
+	// Retention removes old files. Default is to keep all.
+	Retention RetentionConfig `mapstructure:"retention"`
+}
+
+// RetentionConfig says how much of each log is kept. What a required sink of the
+// pipeline does not have yet is never removed.
+type RetentionConfig struct {
+	// MaxAge is how much older all records of a file must be than the newest
+	// one for it to go. 0 keeps all, else from 1 h.
+	MaxAge time.Duration `mapstructure:"max_age"`
+	// MaxBytes is how much a log's files may hold before the oldest go. 0
+	// keeps all, else at least twice max_file_bytes.
+	MaxBytes int64 `mapstructure:"max_bytes"`
 }
 
 // QuarantineConfig says where refused records are kept.
@@ -118,7 +143,7 @@ func createDefaultConfig() component.Config {
 	retry.Enabled = false
 	retry.MaxElapsedTime = 0 // whoever retries does not give up
 	return &Config{
-		File:           configoptional.Default(FileConfig{MaxFileBytes: defaultFileBytes, MaxLineBytes: defaultLineBytes}),
+		File:           configoptional.Default(defaultFile()),
 		HTTP:           configoptional.Default(defaultHTTPConfig()),
 		Postgres:       configoptional.Default(defaultPostgres()),
 		Required:       true,
@@ -126,6 +151,13 @@ func createDefaultConfig() component.Config {
 		Timeout:        exporterhelper.NewDefaultTimeoutConfig(),
 		Retry:          retry,
 		Queue:          configoptional.Default(requiredQueue()),
+	}
+}
+
+func defaultFile() FileConfig {
+	return FileConfig{
+		MaxFileBytes: defaultFileBytes, MaxFileAge: defaultFileAge,
+		MaxLineBytes: defaultLineBytes, MinFreeBytes: defaultMinFreeBytes,
 	}
 }
 
@@ -165,7 +197,7 @@ func (c *Config) Unmarshal(conf *confmap.Conf) error {
 
 // Validate says what is wrong with the configuration, all at once.
 func (c *Config) Validate() error {
-	return errors.Join(c.validateSink(), c.validateQuarantine(), c.validateQueue())
+	return errors.Join(c.validateSink(), c.validateRetention(), c.validateQuarantine(), c.validateQueue())
 }
 
 // sinks names the blocks of the sinks that are configured.
@@ -194,6 +226,15 @@ func (c *Config) validateSink() error {
 		return fmt.Errorf("one exporter has one sink, found `%s`: use one exporter each, such as `audit/%s`,"+
 			" and list them all in the pipeline", strings.Join(names, "` and `"), names[1])
 	}
+}
+
+// validateRetention refuses what would never remove anything.
+func (c *Config) validateRetention() error {
+	if c.Required || !c.File.HasValue() || c.File.Get().Retention == (RetentionConfig{}) {
+		return nil
+	}
+	return errors.New("`file::retention` needs `required: true`: behind the queue of an optional sink nobody knows" +
+		" what the other sinks have, so nothing could be removed; remove `retention`, or set `required: true`")
 }
 
 // quarantineDirectory is where refused records are kept, "" if that has to be
@@ -309,5 +350,23 @@ func (c *FileConfig) Validate() error {
 	if c.MaxLineBytes < minLineBytes || c.MaxLineBytes > maxLineBytes {
 		errs = append(errs, fmt.Errorf("`max_line_bytes` must be from %d to %d, found %d", minLineBytes, maxLineBytes, c.MaxLineBytes))
 	}
+	if c.MaxFileAge != 0 && c.MaxFileAge < minFileAge {
+		errs = append(errs, fmt.Errorf("`max_file_age` must be 0 for off or at least %v, found %v", minFileAge, c.MaxFileAge))
+	}
+	if c.MinFreeBytes < 0 {
+		errs = append(errs, fmt.Errorf("`min_free_bytes` must be 0 for off or more, found %d", c.MinFreeBytes))
+	}
+	if most := c.Retention.MaxBytes; most != 0 && most < 2*c.MaxFileBytes {
+		errs = append(errs, fmt.Errorf("`retention::max_bytes` must be 0 to keep all or at least twice `max_file_bytes`, %d, found %d:"+
+			" only files that are full or old are removed; raise it, or lower `max_file_bytes`", 2*c.MaxFileBytes, most))
+	}
 	return errors.Join(errs...)
+}
+
+// Validate says what is wrong with the retention.
+func (c *RetentionConfig) Validate() error {
+	if c.MaxAge != 0 && c.MaxAge < minRetentionAge {
+		return fmt.Errorf("`max_age` must be 0 to keep all or at least %v, found %v", minRetentionAge, c.MaxAge)
+	}
+	return nil
 }

@@ -31,7 +31,7 @@ func loadConfig(t *testing.T, name string) (*Config, error) {
 func TestDefaults(t *testing.T) {
 	config, err := loadConfig(t, "audit")
 	require.NoError(t, err)
-	assert.Equal(t, FileConfig{Directory: "./data/audit", MaxFileBytes: 128 << 20, MaxLineBytes: 16 << 20}, *config.File.Get())
+	assert.Equal(t, FileConfig{Directory: "./data/audit", MaxFileBytes: 128 << 20, MaxFileAge: 24 * time.Hour, MaxLineBytes: 16 << 20, MinFreeBytes: 64 << 20}, *config.File.Get())
 	assert.Equal(t, "data/audit.quarantine", config.quarantineDirectory())
 	assert.True(t, config.Required)
 	assert.False(t, config.Retry.Enabled)
@@ -42,7 +42,9 @@ func TestDefaults(t *testing.T) {
 func TestAllKeys(t *testing.T) {
 	config, err := loadConfig(t, "audit/all")
 	require.NoError(t, err)
-	assert.Equal(t, FileConfig{Directory: "./data/audit", MaxFileBytes: 1 << 20, MaxLineBytes: 1 << 19}, *config.File.Get())
+	assert.Equal(t, FileConfig{
+		Directory: "./data/audit", MaxFileBytes: 1 << 20, MaxFileAge: time.Hour, MaxLineBytes: 1 << 19, MinFreeBytes: 1 << 30,
+	}, *config.File.Get())
 	assert.Equal(t, "./data/quarantine", config.quarantineDirectory())
 	assert.False(t, config.Required)
 	assert.Equal(t, 20*time.Second, config.Timeout.Timeout)
@@ -51,6 +53,12 @@ func TestAllKeys(t *testing.T) {
 	require.True(t, config.Queue.HasValue())
 	assert.False(t, config.Queue.Get().WaitForResult)
 	assert.True(t, config.Queue.Get().Batch.HasValue())
+}
+
+func TestRetention(t *testing.T) {
+	config, err := loadConfig(t, "audit/retention")
+	require.NoError(t, err)
+	assert.Equal(t, RetentionConfig{MaxAge: 720 * time.Hour, MaxBytes: 1 << 30}, config.File.Get().Retention)
 }
 
 func TestQueueThatWaits(t *testing.T) {
@@ -90,6 +98,11 @@ func TestInvalid(t *testing.T) {
 		"audit/small_files":         "file: `max_file_bytes` must be from 4096 to 1099511627776, found 100",
 		"audit/small_lines":         "file: `max_line_bytes` must be from 4096 to 33554432, found 4095",
 		"audit/large_lines":         "file: `max_line_bytes` must be from 4096 to 33554432, found 33554433",
+		"audit/short_age":           "file: `max_file_age` must be 0 for off or at least 1m0s, found 1s",
+		"audit/negative_free":       "file: `min_free_bytes` must be 0 for off or more, found -1",
+		"audit/short_retention":     "file: retention: `max_age` must be 0 to keep all or at least 1h0m0s, found 1m0s",
+		"audit/small_retention":     "file: `retention::max_bytes` must be 0 to keep all or at least twice `max_file_bytes`, 268435456, found 1000000",
+		"audit/optional_retention":  "`file::retention` needs `required: true`",
 		"audit/quarantine_in_store": "`quarantine::directory` must not be in `file::directory`",
 		"audit/quarantine_is_store": "`quarantine::directory` must not be in `file::directory`",
 		"audit/store_is_here":       "`quarantine::directory` must not be in `file::directory`",

@@ -97,7 +97,10 @@ func (e *auditExporter) openFile() (sink.Sink, error) {
 	return filesink.Open(filesink.Config{
 		Directory:    file.Directory,
 		MaxFileBytes: file.MaxFileBytes,
+		MaxFileAge:   file.MaxFileAge,
 		MaxLineBytes: file.MaxLineBytes,
+		Retention:    filesink.Retention{MaxAge: file.Retention.MaxAge, MaxBytes: file.Retention.MaxBytes},
+		MinFreeBytes: file.MinFreeBytes,
 		Logger:       e.settings.Logger,
 	})
 }
@@ -142,6 +145,21 @@ func (e *auditExporter) write(ctx context.Context, entries []sink.Entry) error {
 	})
 }
 
+// tellAttempt says to who waits for the delivery how an attempt ended.
+func (e *auditExporter) tellAttempt(caller, attempt context.Context, err error) {
+	told := receipt.Attempt{Sink: e.id.String(), Type: e.config.sinks()[0]}
+	switch {
+	case err == nil:
+	case errors.Is(err, sink.ErrConflict), errors.Is(err, quarantine.ErrConflict):
+		told.Code = receipt.CodeConflict
+	case errors.Is(attempt.Err(), context.DeadlineExceeded):
+		told.Code = receipt.CodeTimeout
+	default:
+		told.Code = receipt.CodeFailed
+	}
+	receipt.DeliveryFrom(caller).Tell(told)
+}
+
 // attempt is one write. The time-out bounds it alone, and not the wait before.
 func (e *auditExporter) attempt(caller context.Context, entries []sink.Entry) error {
 	ctx := caller
@@ -150,9 +168,11 @@ func (e *auditExporter) attempt(caller context.Context, entries []sink.Entry) er
 		ctx, cancel = context.WithTimeout(caller, timeout)
 		defer cancel()
 	}
+	e.keep(ctx, entries)
 	refused := admission{ward: e.ward}
 	result, err := e.sink.Write(ctx, entries, refused.refuse)
 	e.telemetry.count(ctx, &result)
+	e.tellAttempt(caller, ctx, err)
 	switch {
 	case errors.Is(err, sink.ErrConflict), errors.Is(err, quarantine.ErrConflict):
 		e.telemetry.conflict(ctx)

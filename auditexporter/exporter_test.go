@@ -418,6 +418,29 @@ func TestConflict(t *testing.T) {
 	assert.Len(t, f.stored(t), 2)
 }
 
+// Who waits for the delivery hears of each attempt, and how it ended.
+func TestAttemptsAreTold(t *testing.T) {
+	f := start(t, t.TempDir())
+	var told []receipt.Attempt
+	consume := func(logs plog.Logs) error {
+		d := &receipt.Delivery{Attempted: func(a receipt.Attempt) { told = append(told, a) }}
+		return f.ConsumeLogs(receipt.WithDelivery(t.Context(), d), logs)
+	}
+	var s, forked sealer
+	require.NoError(t, consume(s.batch(t, 2)))
+	other := plog.NewLogs()
+	resource := other.ResourceLogs().AppendEmpty()
+	scope := resource.ScopeLogs().AppendEmpty()
+	fillRecord(scope.LogRecords().AppendEmpty(), 77)
+	forked.seal(t, resource, scope, scope.LogRecords().At(0))
+	require.Error(t, consume(other))
+	require.Len(t, told, 2)
+	assert.Equal(t, "file", told[0].Type)
+	assert.NotEmpty(t, told[0].Sink)
+	assert.Empty(t, told[0].Code)
+	assert.Equal(t, receipt.CodeConflict, told[1].Code)
+}
+
 func TestSecondExporterOnDirectory(t *testing.T) {
 	f := start(t, t.TempDir())
 	config := createDefaultConfig().(*Config)

@@ -17,11 +17,23 @@ type health struct {
 
 	mu   sync.Mutex
 	sick bool // guarded by mu
+	// guarded by mu; what an operator should see to though writes succeed
+	trouble error
+}
+
+// note sets what is reported while writes succeed.
+func (h *health) note(trouble error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.trouble = trouble
 }
 
 func (h *health) report(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if err == nil {
+		err = h.trouble
+	}
 	if h.sick == (err != nil) {
 		return
 	}

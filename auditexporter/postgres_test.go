@@ -4,6 +4,7 @@
 package auditexporter
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -15,9 +16,7 @@ import (
 func postgresConfig(t *testing.T, block, rest map[string]any) (*Config, error) {
 	t.Helper()
 	all := map[string]any{"postgres": block}
-	for key, value := range rest {
-		all[key] = value
-	}
+	maps.Copy(all, rest)
 	config := createDefaultConfig().(*Config)
 	if err := confmap.NewFromStringMap(all).Unmarshal(config); err != nil {
 		return nil, err

@@ -43,6 +43,16 @@ func (t *telemetry) count(ctx context.Context, result *sink.Result) {
 	}
 }
 
+// condition adds what a sink did beside writing.
+func (t *telemetry) condition(ctx context.Context, c *sink.Condition) {
+	t.ExporterAuditRemovedFiles.Add(ctx, int64(c.Removed), t.exporter)
+	t.ExporterAuditRemovedBytes.Add(ctx, c.RemovedBytes, t.exporter)
+	t.ExporterAuditReopenings.Add(ctx, int64(c.Reopened), t.exporter)
+	if c.FreeBytes >= 0 {
+		t.ExporterAuditFreeBytes.Record(ctx, c.FreeBytes, t.exporter)
+	}
+}
+
 func (t *telemetry) conflict(ctx context.Context) { t.ExporterAuditConflicts.Add(ctx, 1, t.exporter) }
 
 // failure counts a write that failed for another reason.

@@ -26,6 +26,10 @@ type Config struct {
 	Redaction RedactionConfig `mapstructure:"redaction"`
 	// Proof says whose signatures are believed, and who must sign.
 	Proof ProofConfig `mapstructure:"proof"`
+	// Sequence says what happens to records that break their producer's chain.
+	Sequence SequenceConfig `mapstructure:"sequence"`
+	// Sign has the collector sign each record, beside the chain.
+	Sign SignConfig `mapstructure:"sign"`
 	// Limits says how large a record and its parts may be.
 	Limits LimitsConfig `mapstructure:"limits"`
 	// Chain says how records are linked and signed.
@@ -108,6 +112,8 @@ func createDefaultConfig() component.Config {
 		Validation:   newValidationConfig(),
 		Redaction:    newRedactionConfig(),
 		Proof:        newProofConfig(),
+		Sequence:     newSequenceConfig(),
+		Sign:         newSignConfig(),
 		Limits:       newLimitsConfig(),
 		Chain:        ChainConfig{MaxStreams: 100_000, Heartbeat: time.Minute},
 		Journal:      JournalConfig{MaxBytes: 1 << 30},
@@ -138,6 +144,9 @@ func (c *Config) Validate() error {
 	}
 	if c.StuckAfter <= 0 {
 		errs = append(errs, fmt.Errorf("`stuck_after` must be above 0, found %v", c.StuckAfter))
+	}
+	if c.Sign.KeyFile != "" && c.Limits.MaxRecordBytes < minSignedBytes {
+		errs = append(errs, fmt.Errorf("`limits::max_record_bytes` must be at least %d where records are signed (`sign`), found %d", minSignedBytes, c.Limits.MaxRecordBytes))
 	}
 	return errors.Join(errs...)
 }

@@ -72,6 +72,35 @@ type ProofOwnerConfig struct {
 	_ struct{}
 }
 
+// SequenceConfig says how the chains of producers are followed: the attributes
+// audit.sequence.*.
+type SequenceConfig struct {
+	// Enabled is true by default: records without these attributes cost nothing.
+	Enabled bool `mapstructure:"enabled"`
+	// OnViolation is `mark` (default): a record that breaks its producer's chain
+	// is sealed with the finding, in the stream `flagged:…`; or `reject`: it is
+	// refused, and with it its request. A gap then holds its stream up until the
+	// missing records come.
+	OnViolation string `mapstructure:"on_violation"`
+	// MaxStreams is the number of streams that are followed, about 300 bytes of
+	// memory each; those that were not used for the longest are forgotten, and
+	// are `joined` again. Default 100000.
+	MaxStreams int `mapstructure:"max_streams"`
+
+	_ struct{}
+}
+
+func newSequenceConfig() SequenceConfig {
+	return SequenceConfig{Enabled: true, OnViolation: onViolationMark, MaxStreams: 100_000}
+}
+
+// Validate names each key that holds what cannot be.
+func (c *SequenceConfig) Validate() error {
+	return errors.Join(
+		checkOnViolation("sequence::on_violation", c.OnViolation),
+		checkRange("sequence::max_streams", c.MaxStreams, 1, 1_000_000))
+}
+
 func newProofConfig() ProofConfig {
 	return ProofConfig{OnViolation: onViolationMark, ReloadInterval: 10 * time.Second}
 }

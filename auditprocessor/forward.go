@@ -19,6 +19,7 @@ import (
 	"github.com/otelaudit/otelaudit/auditprocessor/internal/metadata"
 	"github.com/otelaudit/otelaudit/internal/durable"
 	"github.com/otelaudit/otelaudit/internal/journal"
+	"github.com/otelaudit/otelaudit/internal/receipt"
 )
 
 // forwarder delivers what the journal holds, in order and without end: it
@@ -51,7 +52,11 @@ type forwarder struct {
 	gone    map[coordinate]struct{} // quarantined records since the last that was delivered
 	frame   outcome                 // of the records of the frame that is under way
 
-	watch    watch
+	watch       watch
+	quarantined *quarantineMemory                   // for who asks what became of a record
+	published   *atomic.Pointer[receipt.Checkpoint] // the newest one that the next consumer has taken
+	sinks       *sinkBoard                          // for who asks how delivery stands
+
 	conflict *atomic.Bool // intake stops while it is set
 	oldest   atomic.Int64 // when the oldest undelivered group was sealed, 0 if there is none in hand
 	caughtUp chan struct{}
@@ -65,6 +70,7 @@ func newForwarder(p *auditProcessor, host component.Host) *forwarder {
 		path:       filepath.Join(directory, checkpointFile),
 		quarantine: filepath.Join(directory, quarantineDirectory),
 		telemetry:  p.telemetry, logger: p.logger, host: host, conflict: &p.conflict,
+		quarantined: &p.quarantined, published: &p.published, sinks: &p.sinks,
 		gone: map[coordinate]struct{}{}, eager: p.config.Ack == ackDelivered, draining: make(chan struct{}),
 		done: make(chan struct{}), caughtUp: make(chan struct{}),
 	}
@@ -235,6 +241,7 @@ func (f *forwarder) delivered(ctx context.Context, pieces []piece) {
 		return
 	}
 	f.witness = &piece{checkpoint: newest}
+	f.published.Store(&receipt.Checkpoint{Origin: newest.Origin, Size: newest.Size, Note: newest.Note})
 	f.publish(ctx, newest)
 	if f.stopAt > 0 && newest.Origin == f.journal.Origin() && newest.Size == f.stopAt {
 		f.catchUp.Do(func() { close(f.caughtUp) }) // nothing of this life comes after it

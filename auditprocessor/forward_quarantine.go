@@ -175,7 +175,7 @@ func (f *forwarder) replay(ctx context.Context, entry *quarantine.Entry, reason 
 	putLink(record.Attributes(), &entry.Link, entry.Hash)
 	within, cancel := context.WithTimeout(ctx, replayTimeout)
 	defer cancel()
-	refusal, err := f.sendWithin(ctx, within, logs)
+	refusal, err := f.sendWithin(ctx, within, logs, &receipt.Delivery{Early: true})
 	switch {
 	case err != nil:
 		return err

@@ -68,6 +68,7 @@ func (f *forwarder) sealReport(ctx context.Context, r *receipt.Report) error {
 		return err
 	}
 	// Committed: the log says what became of the record.
+	f.quarantined.note(r)
 	f.tellSealed(ctx, r)
 	return nil
 }

@@ -102,15 +102,25 @@ func (f *forwarder) offer(ctx context.Context, pieces []piece) (refusal, err err
 	return f.send(ctx, logs)
 }
 
+// offerWitness is offer of a piece whose turn has not come.
+func (f *forwarder) offerWitness(ctx context.Context, witness *piece) (refusal, err error) {
+	logs, err := build([]piece{*witness})
+	if err != nil {
+		return nil, err
+	}
+	return f.sendWithin(ctx, ctx, logs, &receipt.Delivery{Early: true})
+}
+
 func (f *forwarder) send(ctx context.Context, logs plog.Logs) (refusal, err error) {
-	return f.sendWithin(ctx, ctx, logs)
+	return f.sendWithin(ctx, ctx, logs, &receipt.Delivery{})
 }
 
 // sendWithin is send with a context of its own, derived from ctx, for the call
 // of the next consumer.
-func (f *forwarder) sendWithin(ctx, within context.Context, logs plog.Logs) (refusal, err error) {
-	var delivery receipt.Delivery // what a failed call reported comes again
-	if refusal := f.next.ConsumeLogs(receipt.WithDelivery(within, &delivery), logs); refusal != nil {
+// What a failed call reported to delivery comes again.
+func (f *forwarder) sendWithin(ctx, within context.Context, logs plog.Logs, delivery *receipt.Delivery) (refusal, err error) {
+	delivery.Attempted = f.sinks.note
+	if refusal := f.next.ConsumeLogs(receipt.WithDelivery(within, delivery), logs); refusal != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -130,7 +140,7 @@ func (f *forwarder) judge(ctx context.Context, suspect []piece, refusal error) (
 	if witness == nil {
 		return refusal, false, nil
 	}
-	if other, err := f.offer(ctx, []piece{*witness}); err != nil || other != nil {
+	if other, err := f.offerWitness(ctx, witness); err != nil || other != nil {
 		return refusal, false, err
 	}
 	again, err = f.offer(ctx, suspect)

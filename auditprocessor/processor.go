@@ -24,6 +24,7 @@ import (
 	"github.com/otelaudit/otelaudit/auditprocessor/internal/metadata"
 	"github.com/otelaudit/otelaudit/internal/durable"
 	"github.com/otelaudit/otelaudit/internal/journal"
+	"github.com/otelaudit/otelaudit/internal/receipt"
 )
 
 // auditProcessor wires stages, journal and forwarder. ConsumeLogs may be called
@@ -44,12 +45,20 @@ type auditProcessor struct {
 	instance  string
 	forwarder *forwarder
 	producers *keyring
+	sequences *sequences         // nil: producers' chains are not followed
 	stop      context.CancelFunc // ends the heartbeat; nil where nothing runs
 	running   sync.WaitGroup
 
-	failures occasional   // lines about failures of the journal
-	unproven occasional   // lines about proofs that failed
-	taken    occasional   // lines about ids that came with other content
+	failures occasional // lines about failures of the journal
+	unproven occasional // lines about proofs that failed
+	unsaved  occasional // lines about the file of producers' streams
+	broken   occasional // lines about producers' chains
+	taken    occasional // lines about ids that came with other content
+
+	quarantined quarantineMemory                   // of this process
+	published   atomic.Pointer[receipt.Checkpoint] // the newest that the next consumer has taken
+	sinks       sinkBoard
+
 	conflict atomic.Bool  // a sink reported receipt.ErrConflict for what is being delivered
 	created  time.Time    // with the monotonic clock, which nobody sets back
 	sealedAt atomic.Int64 // when the newest record was sealed, nanoseconds since created
@@ -82,6 +91,9 @@ func (p *auditProcessor) Capabilities() consumer.Capabilities {
 func (p *auditProcessor) Start(_ context.Context, host component.Host) error {
 	key, err := loadKey(p.config)
 	if err != nil {
+		return err
+	}
+	if p.stages.signing, err = newSigning(&p.config.Sign); err != nil {
 		return err
 	}
 	p.producers = p.keyring()
@@ -154,6 +166,11 @@ func (p *auditProcessor) begin(j *journal.Journal, key ed25519.PrivateKey, host 
 	}
 	p.journal = j
 	p.stages.identifier = j.Identifier()
+	if p.config.Sequence.Enabled {
+		if p.sequences, err = openSequences(&p.config.Sequence, p.config.Journal.Directory, j.Identifier()); err != nil {
+			return err
+		}
+	}
 	if err := p.sealControl(context.Background(), startRecord(j.Previous(), p.settings.BuildInfo.Version, digest, public)); err != nil {
 		return err
 	}
@@ -238,7 +255,7 @@ func (p *auditProcessor) Shutdown(context.Context) error {
 	defer cancel()
 	ended := p.forwarder.drain(ctx, err == nil)
 	p.logLeft()
-	return errors.Join(err, p.closeJournal(ended))
+	return errors.Join(err, p.closeSequences(), p.closeJournal(ended))
 }
 
 // closeTimeout is how long the disk may take to let the journal go.

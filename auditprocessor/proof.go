@@ -4,6 +4,7 @@
 package auditprocessor
 
 import (
+	"encoding/hex"
 	"strings"
 	"sync/atomic"
 
@@ -138,7 +139,8 @@ type maskedProof struct {
 // nobody can try out what a masked field was.
 func (w *worker) keepProof(key string, value pcommon.Value) {
 	if w.stages.identifier != nil && len(w.own.proofs) < maxMarkEntries {
-		w.own.proofs = append(w.own.proofs, maskedProof{shorten(key, maxKeyInPath), w.stages.identifier.Proof(value.AsString())})
+		sum := w.stages.identifier.Blind(value.AsString())
+		w.own.proofs = append(w.own.proofs, maskedProof{shorten(key, maxKeyInPath), hex.EncodeToString(sum[:])})
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/chain"
 	"github.com/otelaudit/otelaudit/audit/proof"
+	"github.com/otelaudit/otelaudit/audit/sequence"
 	"github.com/otelaudit/otelaudit/internal/journal"
 )
 
@@ -34,6 +35,10 @@ type verdict struct {
 	// verified is the verdict on the producer's proof, empty where there was
 	// nothing to verify.
 	verified proof.Status
+	// place is what is wrong with the record's place in its producer's chain.
+	// outOfPlace says that it refuses the record, unless it came before.
+	place      sequence.Finding
+	outOfPlace bool
 	// identity makes the record known when it comes again; zero if it came
 	// without an id.
 	identity journal.Identity
@@ -191,9 +196,10 @@ type marks struct {
 	flagged   []string // by validation
 	codes     [codeCount]bool
 
-	more   [markKinds]int // entries that found no room, by kind
-	proof  proof.Verdict  // on what the producer signed
-	proofs []maskedProof  // signatures that were masked
+	more   [markKinds]int   // entries that found no room, by kind
+	proof  proof.Verdict    // on what the producer signed
+	proofs []maskedProof    // signatures that were masked
+	place  sequence.Finding // on the record's place in its producer's chain
 
 	timeText [2]string // original timestamp and observed timestamp that had no canonical form
 }
@@ -366,11 +372,12 @@ const (
 	codeRepaired
 	codeOversize
 	codeProof
+	codeSequence
 	codeCount
 )
 
 var reasonNames = [codeCount]string{
-	"required", "type", "value", "length", "clock_skew", "naming", "tenant", "repaired", "oversize", "proof",
+	"required", "type", "value", "length", "clock_skew", "naming", "tenant", "repaired", "oversize", "proof", "sequence",
 }
 
 // truncation groups what the limits cut, for telemetry.

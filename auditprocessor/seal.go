@@ -57,8 +57,24 @@ func (p *auditProcessor) ConsumeLogs(ctx context.Context, logs plog.Logs) error 
 		p.refused(ctx, "conflict", logs.LogRecordCount())
 		return receipt.Unavailable(receipt.ErrConflict.Error(), retryFull)
 	}
-	verdicts, tally := p.stages.apply(logs, filled.Tenant, filled.IntegrityHash)
+	session, err := p.beginSequences(ctx, logs, filled.Tenant)
+	if err != nil {
+		p.refused(ctx, "timeout", logs.LogRecordCount())
+		return receipt.Unavailable(errSequenceHeld, retryFailed)
+	}
+	return p.consume(ctx, logs, filled, session)
+}
+
+// consume seals a request. It lets go of the streams that session holds for it,
+// nil where it names none.
+func (p *auditProcessor) consume(ctx context.Context, logs plog.Logs, filled *receipt.Receipt, session *sequenceSession) error {
+	held := session
+	defer func() { p.endSequences(held, false) }()
+	verdicts, tally := p.stages.applyIn(session, logs, filled.Tenant, filled.IntegrityHash)
 	p.countProofs(ctx, &tally)
+	if filled.RejectInvalid {
+		refuseFlagged(verdicts)
+	}
 	if reasons := refusals(verdicts); len(reasons) > 0 {
 		p.refused(ctx, "invalid", len(verdicts))
 		return errors.Join(receipt.Refused(strings.Join(reasons, "; ")), filled.Fill(refusedResults(verdicts)))
@@ -71,15 +87,23 @@ func (p *auditProcessor) ConsumeLogs(ctx context.Context, logs plog.Logs) error 
 		err = s.giveBack(logs, err)
 	}
 	if errors.Is(err, journal.ErrUnknown) {
-		p.countLater(s, tally)
+		held = nil
+		p.countLater(s, tally, session)
 		return receipt.Unavailable(journal.ErrUnknown.Error(), retryFailed)
 	}
 	if err != nil {
 		return p.sealError(ctx, err, filled, verdicts)
 	}
+	held = nil
+	p.endSequences(session, true)
 	p.sealed(ctx, s.sealed(), len(verdicts), &tally)
-	filled.Pending = p.pending(ctx, s.frame())
-	return filled.Fill(s.results())
+	p.countPlaces(ctx, s)
+	filled.Pending = p.pending(ctx, s.frame(), filled.AwaitDelivery)
+	results := s.results()
+	if filled.AwaitDelivery != nil {
+		p.tellDelivery(filled, results)
+	}
+	return filled.Fill(results)
 }
 
 // sealed takes note of a request of which so many records were sealed, and the
@@ -93,9 +117,13 @@ func (p *auditProcessor) sealed(ctx context.Context, sealed, records int, t *tal
 
 // countLater counts a request whose caller gave up waiting for the journal, once
 // its fate is known: it may be durable all the same, and counts as one thing.
-func (p *auditProcessor) countLater(s *sealing, t tally) {
+// Its producers' streams are held for as long.
+func (p *auditProcessor) countLater(s *sealing, t tally, session *sequenceSession) {
 	sealed, records := s.sealed(), len(s.verdicts)
 	s.request.Settled(func(err error) {
+		if session != nil {
+			session.end(err == nil)
+		}
 		if err != nil {
 			p.refused(context.Background(), "timeout", records)
 			return
@@ -106,12 +134,21 @@ func (p *auditProcessor) countLater(s *sealing, t tally) {
 
 // pending says whether the delivery of a frame was to be waited for, and has
 // not come in time.
-func (p *auditProcessor) pending(ctx context.Context, frame uint64) bool {
-	if p.config.Ack != ackDelivered {
+func (p *auditProcessor) pending(ctx context.Context, frame uint64, asked <-chan struct{}) bool {
+	if p.config.Ack != ackDelivered && asked == nil {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.config.AckTimeout)
 	defer cancel()
+	if asked != nil {
+		go func() {
+			select {
+			case <-asked:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+	}
 	return p.journal.AwaitDelivery(ctx, frame) != nil
 }
 
@@ -145,7 +182,11 @@ func (p *auditProcessor) sealError(ctx context.Context, err error, filled *recei
 		return errors.Join(err, filled.Fill(refusedResults(verdicts)))
 	case receipt.IsRefused(err):
 		p.refused(ctx, "invalid", records)
-		return err
+		if len(refusals(verdicts)) == 0 {
+			return err
+		}
+		p.countRefusedPlaces(ctx, verdicts)
+		return errors.Join(err, filled.Fill(refusedResults(verdicts)))
 	case errors.Is(err, journal.ErrTooLarge):
 		p.refused(ctx, "too_large", records)
 		return receipt.TooLarge(err.Error())

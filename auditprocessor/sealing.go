@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"go.opentelemetry.io/collector/pdata/plog"
 
@@ -116,7 +118,11 @@ func (s *sealing) seal(ctx context.Context, j *journal.Journal) error {
 		if err != nil {
 			return receipt.Refused(err.Error())
 		}
+		request.Probe = s.outOfPlace()
 		err = j.Seal(ctx, request)
+		if errors.Is(err, journal.ErrNew) {
+			return s.refusePlaces()
+		}
 		var known *journal.KnownError
 		if !errors.As(err, &known) {
 			s.request = request
@@ -127,6 +133,27 @@ func (s *sealing) seal(ctx context.Context, j *journal.Journal) error {
 		}
 	}
 	return nil
+}
+
+// outOfPlace says whether a record that is still to be sealed would break its
+// producer's chain, where that refuses. If it came before it does not: the chain
+// has gone on since.
+func (s *sealing) outOfPlace() bool {
+	for k := range s.logs.LogRecordCount() {
+		if s.verdicts[s.at(k)].outOfPlace {
+			return true
+		}
+	}
+	return false
+}
+
+// refusePlaces refuses the request because of such records.
+func (s *sealing) refusePlaces() error {
+	for k := range s.logs.LogRecordCount() {
+		v := &s.verdicts[s.at(k)]
+		v.refused = v.outOfPlace
+	}
+	return receipt.Refused(strings.Join(refusals(s.verdicts), "; "))
 }
 
 // newRequest keeps the records as OTLP bytes, in the order of the verdicts.
@@ -215,6 +242,7 @@ func (s *sealing) results() []receipt.Result {
 		}
 	}
 	for i, known := range s.known {
+		s.verdicts[i].forgetPlace() // it is the first one's answer
 		results[i] = receipt.Result{Sealed: true, Link: known.Link, Hash: known.Hash, IntegrityHash: known.Integrity}
 	}
 	for i, other := range s.twins {
@@ -225,6 +253,16 @@ func (s *sealing) results() []receipt.Result {
 		results[i].VerifyStatus = string(s.verdicts[i].verified)
 	}
 	return results
+}
+
+// forgetPlace takes out what was found about a place of the record that it has
+// had for long.
+func (v *verdict) forgetPlace() {
+	if v.place == "" {
+		return
+	}
+	v.reasons = slices.DeleteFunc(v.reasons, func(reason string) bool { return reason == placeReason(v.place) })
+	v.place = ""
 }
 
 // refusedResults tells the receiver which records refuse the request.

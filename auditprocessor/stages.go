@@ -35,7 +35,8 @@ type stages struct {
 	now       func() time.Time
 	pool      sync.Pool // of *worker
 
-	proofs *proofs // set before the first record comes; nil: no proof is looked at
+	proofs  *proofs  // set before the first record comes; nil: no proof is looked at
+	signing *signing // the same; nil: records are not signed
 
 	identifier *journal.Identifier // set before the first record comes; nil: no record is identified
 }
@@ -67,8 +68,16 @@ func newStages(validation ValidationConfig, redaction RedactionConfig, limits Li
 // one verdict for each, in order. It may be called concurrently with different
 // logs. tenant is the authenticated tenant, empty if there is none.
 func (s *stages) apply(logs plog.Logs, tenant string, integrityHash bool) ([]verdict, tally) {
+	return s.applyIn(nil, logs, tenant, integrityHash)
+}
+
+// applyIn is apply for records that have places in producers' chains, which the
+// session holds; nil: none has.
+func (s *stages) applyIn(session *sequenceSession, logs plog.Logs, tenant string, integrityHash bool) ([]verdict, tally) {
 	w := s.pool.Get().(*worker)
 	defer s.pool.Put(w)
+	w.session = session
+	defer func() { w.session = nil }()
 	w.begin(tenant, integrityHash)
 	records := logs.LogRecordCount()
 	verdicts := make([]verdict, 0, records)
@@ -106,6 +115,7 @@ type worker struct {
 	// of a request
 	tenant        string
 	integrityHash bool
+	session       *sequenceSession // nil: no record claims a place
 	now           time.Time
 	tally         tally
 
@@ -114,6 +124,7 @@ type worker struct {
 	service         string
 	sentService     string      // the same before redaction
 	claim           proof.Claim // what the resource says about proofs, before redaction
+	earlier         int         // number behind the names of an earlier proof, where records are signed
 	resourceFaults  []string    // limits that the resource exceeds, where that refuses
 	scopeFaults     []string    // the same of the scope
 	groupErr        error       // the group has no canonical form
@@ -122,6 +133,7 @@ type worker struct {
 	own    marks
 	fields fields
 	span   canonical.Span
+	place  *placed // nil: claims none, or is not to be judged
 
 	stream, streamName string // the last stream that was put together, and of which name
 }
@@ -156,6 +168,9 @@ func (w *worker) takeResource(logs plog.ResourceLogs) {
 	}
 	w.limitGroup("resource", resource.Attributes(), &w.resource)
 	w.service = serviceOf(resource.Attributes())
+	if w.stages.signing != nil {
+		w.takeOver(resource.Attributes())
+	}
 }
 
 // dropEntities leaves the attributes of resource and nothing else: its entity
@@ -217,6 +232,9 @@ func (w *worker) takeScope(ofResource plog.ResourceLogs, ofScope plog.ScopeLogs)
 		w.repairResource(ofResource)
 		w.limitGroup("resource", ofResource.Resource().Attributes(), &w.resource)
 		w.service = serviceOf(ofResource.Resource().Attributes())
+		if w.stages.signing != nil { // repaired with the rest, and cut if need be
+			w.stages.signing.name(ofResource.Resource().Attributes())
+		}
 	}
 	w.repairScope(ofScope)
 	w.limitGroup("scope", scope.Attributes(), &w.scope)
@@ -294,11 +312,17 @@ func (w *worker) record(record plog.LogRecord, v *verdict) {
 	if w.stages.proofs != nil {
 		w.prove(record)
 	}
+	if w.session != nil {
+		w.follow(record)
+	}
 	if w.fields.moved {
 		moveHop(record.Attributes(), &w.own)
 		w.fields.scan(record.Attributes())
 	}
 	repairFields(record, &w.own)
+	if w.stages.signing != nil {
+		w.keepEarlier(record)
+	}
 
 	faults, err := w.run(record)
 	if err != nil {
@@ -310,6 +334,9 @@ func (w *worker) record(record plog.LogRecord, v *verdict) {
 	}
 	if err == nil {
 		faults, err = w.fit(record, faults)
+	}
+	if err == nil && w.stages.signing != nil {
+		err = w.sign(record)
 	}
 	w.conclude(record, faults, err, v)
 	if v.identity = identity; identity.ID != (journal.ID{}) {
@@ -329,6 +356,7 @@ func (w *worker) run(record plog.LogRecord) (faults []string, err error) {
 	w.own.clearFlags()
 	s.validator.check(record, &w.fields, w.tenant, w.now, &w.own)
 	w.flagProof()
+	w.flagPlace()
 
 	w.walker.extent = extent{}
 	w.walker.record(record, &w.own)
@@ -372,7 +400,7 @@ const (
 // What is measured are the final canonical bytes, the marks included.
 func (w *worker) fit(record plog.LogRecord, faults []string) ([]string, error) {
 	limits := &w.stages.limits
-	if len(w.buffer) <= min(limits.MaxRecordBytes, limits.MaxMetadataBytes, limits.MaxDiffBytes) {
+	if len(w.buffer) <= min(w.stages.maxRecord(), limits.MaxMetadataBytes, limits.MaxDiffBytes) {
 		return faults, nil
 	}
 	if limits.Oversize == oversizeReject {
@@ -389,9 +417,18 @@ func (w *worker) fit(record plog.LogRecord, faults []string) ([]string, error) {
 	return faults, w.fitRecord(record, l)
 }
 
+// maxRecord is what the canonical bytes of a record may take before it is
+// signed.
+func (s *stages) maxRecord() int {
+	if s.signing != nil {
+		return s.limits.MaxRecordBytes - s.signing.room
+	}
+	return s.limits.MaxRecordBytes
+}
+
 func (w *worker) sizeFaults(record plog.LogRecord) (faults []string) {
 	limits := &w.stages.limits
-	if n := len(w.buffer); n > limits.MaxRecordBytes {
+	if n := len(w.buffer); n > w.stages.maxRecord() {
 		faults = append(faults, fmt.Sprintf("record: %d bytes, above `limits::max_record_bytes` %d", n, limits.MaxRecordBytes))
 	}
 	check := func(attribute, key string, limit int) {
@@ -407,7 +444,7 @@ func (w *worker) sizeFaults(record plog.LogRecord) (faults []string) {
 }
 
 func (w *worker) fitRecord(record plog.LogRecord, l *limiter) error {
-	limit, entries := w.stages.limits.MaxRecordBytes, w.stages.entries
+	limit, entries := w.stages.maxRecord(), w.stages.entries
 	for range 3 {
 		if len(w.buffer) <= limit {
 			return nil
@@ -459,6 +496,9 @@ func (w *worker) conclude(record plog.LogRecord, faults []string, err error, v *
 	if !v.refused {
 		w.hash(v)
 	}
+	if w.place != nil {
+		w.settle(v)
+	}
 }
 
 // stored returns the last value of a name, as the canonical bytes have it.
@@ -486,7 +526,7 @@ func (w *worker) refuses() bool {
 		return true
 	}
 	for code := range codeCount {
-		if code != codeProof && (w.own.codes[code] || w.resource.codes[code] || w.scope.codes[code]) {
+		if code != codeProof && code != codeSequence && (w.own.codes[code] || w.resource.codes[code] || w.scope.codes[code]) {
 			return w.stages.validator.reject
 		}
 	}
@@ -545,6 +585,9 @@ func (w *worker) mark(record plog.LogRecord, entries int) {
 		attributes.PutStr(audit.AttributeCollectorTenant, w.tenant)
 	}
 	w.putVerdict(attributes, entries)
+	if w.own.place != "" {
+		attributes.PutStr(audit.AttributeCollectorSequence, string(w.own.place))
+	}
 	putTexts(attributes, audit.AttributeCollectorFilled, maxMarkEntries, 0, w.own.filled)
 	putTexts(attributes, audit.AttributeCollectorRepaired, entries, w.more(moreRepaired),
 		w.own.repaired, w.resource.repaired, w.scope.repaired)

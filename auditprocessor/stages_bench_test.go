@@ -230,3 +230,24 @@ func TestUnsignedAllocates(t *testing.T) {
 	with := allocations(withProofs(t, testStages(t), shop.config()))
 	require.LessOrEqual(t, with, without+benchRecords/100.0)
 }
+
+// BenchmarkPlaces is what it costs a record to claim no place in a producer's
+// chain; ns/op are those of one record.
+func BenchmarkPlaces(b *testing.B) {
+	logs := benchLogs(false)
+	s := &sequences{}
+	b.ReportAllocs()
+	for done := 0; done < b.N; done += benchRecords {
+		require.Nil(b, s.streamsOf(logs, "acme"))
+	}
+}
+
+// BenchmarkSign is what the collector's own signature adds to a record.
+func BenchmarkSign(b *testing.B) {
+	for _, by := range []struct{ algorithm, key string }{{"EdDSA", "ed25519"}, {"ES256", "p256"}, {"RS256", "rsa"}} {
+		b.Run(by.algorithm, func(b *testing.B) {
+			s := withSigning(b, testStages(b), signConfig(by.algorithm, by.key, referFingerprint))
+			runStage(b, false, func(logs plog.Logs) { s.apply(logs, "acme", false) })
+		})
+	}
+}

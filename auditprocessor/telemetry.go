@@ -11,6 +11,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.uber.org/zap"
+
+	"github.com/otelaudit/otelaudit/audit/sequence"
 )
 
 // registerGauges lets the meter ask for what waits in the journal.
@@ -78,6 +80,35 @@ func (p *auditProcessor) countProofs(ctx context.Context, t *tally) {
 		if more, due := p.unproven.due(time.Now()); due {
 			p.logger.Warn("proofs of producers failed: verified_records says why", zap.Int64("records", failed), zap.Int("since_the_last_line", more))
 		}
+	}
+}
+
+// countPlaces counts what was found about the places of records that were
+// sealed: one that came before keeps the finding that it had then.
+func (p *auditProcessor) countPlaces(ctx context.Context, s *sealing) {
+	for k := range s.sealed() {
+		p.countPlace(ctx, s.verdicts[s.at(k)].place)
+	}
+}
+
+func (p *auditProcessor) countRefusedPlaces(ctx context.Context, verdicts []verdict) {
+	for i := range verdicts {
+		if verdicts[i].refused {
+			p.countPlace(ctx, verdicts[i].place)
+		}
+	}
+}
+
+func (p *auditProcessor) countPlace(ctx context.Context, f sequence.Finding) {
+	if f == "" {
+		return
+	}
+	p.telemetry.ProcessorAuditSequenceFindings.Add(ctx, 1, labelled("finding", string(f)))
+	if !f.Violates() {
+		return
+	}
+	if more, due := p.broken.due(time.Now()); due {
+		p.logger.Warn("the chain of a producer is broken: sequence_findings counts them, the record says which", zap.String("finding", string(f)), zap.Int("since_the_last_line", more))
 	}
 }
 

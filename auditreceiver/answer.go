@@ -4,6 +4,7 @@
 package auditreceiver
 
 import (
+	"context"
 	"math"
 	"net/http"
 	"strconv"
@@ -36,6 +37,11 @@ type answer struct {
 	allow      string        // the methods of a 405
 	results    []result      // one for each event, in order; may be empty
 
+	// Of /v1/audit alone.
+	ids        []string            // of the records, in order; may be empty
+	checkpoint *receipt.Checkpoint // may be nil
+	sinks      []receipt.SinkStatus
+
 	// For the metrics: how many events were read and, unless the status is 200
 	// or 202, why they were refused.
 	events int
@@ -50,16 +56,21 @@ type result struct {
 	sealed *receipt.Result
 }
 
-// send writes a and counts it.
-func (r *auditReceiver) send(w http.ResponseWriter, req *http.Request, a answer) {
-	ctx := req.Context()
+// count counts an answer.
+func (r *auditReceiver) count(ctx context.Context, a *answer) {
 	r.telemetry.ReceiverAuditRequests.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attribute.Int("status_code", a.status))))
 	r.telemetry.ReceiverAuditReceivedRecords.Add(ctx, int64(a.events))
 	if a.status/100 != 2 && a.events > 0 {
 		r.telemetry.ReceiverAuditRefusedRecords.Add(ctx, int64(a.events), metric.WithAttributeSet(attribute.NewSet(attribute.String("reason", a.reason))))
 	}
+}
+
+// send writes a, in the form that the path has, and counts it.
+func (r *auditReceiver) send(w http.ResponseWriter, req *http.Request, a answer) {
+	r.count(req.Context(), &a)
 	header := w.Header()
-	header.Set("Content-Type", "application/json")
+	contentType, body := a.encode(req)
+	header.Set("Content-Type", contentType)
 	header.Set("X-Content-Type-Options", "nosniff")
 	if a.allow != "" {
 		header.Set("Allow", a.allow)
@@ -68,11 +79,22 @@ func (r *auditReceiver) send(w http.ResponseWriter, req *http.Request, a answer)
 		header.Set("Retry-After", strconv.Itoa(int(math.Ceil(a.retryAfter.Seconds()))))
 	}
 	w.WriteHeader(a.status)
-	//nolint:gosec // not a page: the type is JSON, nosniff is set, and every text is escaped
-	if _, err := w.Write(a.append(nil)); err != nil {
+	//nolint:gosec // not a page: the type is JSON or protobuf, nosniff is set, and every text is escaped
+	if _, err := w.Write(body); err != nil {
 		// The client has gone away; what happened to its events stands.
 		r.settings.Logger.Debug("answer was not sent", zap.Int("status", a.status), zap.Error(err))
 	}
+}
+
+// encode returns the body and its type.
+func (a *answer) encode(req *http.Request) (contentType string, body []byte) {
+	switch req.URL.Path {
+	case pathLogs:
+		return a.encodeOTLP(encodingOf(req.Header))
+	case pathAudit:
+		return a.encodeAudit(encodingOf(req.Header), req.Header.Values("Accept"))
+	}
+	return string(encodingJSON), a.append(nil)
 }
 
 // append writes the body.
@@ -82,6 +104,10 @@ func (a *answer) append(dst []byte) []byte {
 		dst = append(dst, `"error":`...)
 		dst = append(appendText(dst, a.problem), ',')
 	}
+	return append(a.appendResults(dst), "}\n"...)
+}
+
+func (a *answer) appendResults(dst []byte) []byte {
 	dst = append(dst, `"results":[`...)
 	for i := range a.results {
 		if i > 0 {
@@ -89,7 +115,7 @@ func (a *answer) append(dst []byte) []byte {
 		}
 		dst = a.results[i].append(dst)
 	}
-	return append(dst, "]}\n"...)
+	return append(dst, ']')
 }
 
 func (r *result) append(dst []byte) []byte {

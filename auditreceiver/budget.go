@@ -28,6 +28,17 @@ type share struct {
 	size int64
 }
 
+// fits says whether so many more bytes could be had now. It takes none.
+func (s *share) fits(bytes int64) error {
+	if s.size+bytes > s.of.limit {
+		return errNeverFits
+	}
+	if s.of.used.Load()+bytes > s.of.limit {
+		return errBusy
+	}
+	return nil
+}
+
 // grow takes more bytes. After an error the share is as it was.
 func (s *share) grow(bytes int64) error {
 	if s.size+bytes > s.of.limit {

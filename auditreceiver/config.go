@@ -10,15 +10,21 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/config/configgrpc"
 	"go.opentelemetry.io/collector/config/confighttp"
+	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/config/configtls"
 )
 
 const (
 	defaultEndpoint       = "127.0.0.1:4319"
+	defaultGRPCEndpoint   = "127.0.0.1:4317"
+	defaultMessageMiB     = 4
 	defaultMaxBody        = 20 << 20
 	defaultMaxInFlight    = 64 << 20
 	defaultRequestTimeout = 25 * time.Second
 	defaultReadTimeout    = 30 * time.Second
+	defaultHeaderTimeout  = 10 * time.Second
 )
 
 // Config of the audit receiver.
@@ -28,13 +34,28 @@ type Config struct {
 	// 127.0.0.1:4319.
 	HTTP confighttp.ServerConfig `mapstructure:"http"`
 
+	// GRPC is a server of OTLP over gRPC: endpoint, tls, auth, keepalive,
+	// max_recv_msg_size_mib and everything else that the collector's gRPC
+	// servers have. Default: off; where it is written, its endpoint is
+	// 127.0.0.1:4317 and its largest message 4 MiB.
+	GRPC configoptional.Optional[configgrpc.ServerConfig] `mapstructure:"grpc"`
+
 	// Tenant says where the tenant of a caller comes from. Default: nowhere,
 	// the events name their own.
 	Tenant TenantConfig `mapstructure:"tenant"`
 
+	// Callers says which caller may write for which tenants and services.
+	// Default: every caller for any.
+	Callers CallersConfig `mapstructure:"callers"`
+
+	// Insecure lets a server listen without TLS where other machines reach it.
+	// Default false: plaintext is for loopback addresses and unix sockets.
+	Insecure bool `mapstructure:"insecure"`
+
 	// MaxInFlightBytes bounds the memory of all requests that are worked on at
 	// one time: their bodies after decompression and an estimate of what their
-	// events take. Requests above it are answered with 429. At least
+	// events take. Requests above it are answered with 429. Messages that are
+	// being read from gRPC may take as much again. At least
 	// http::max_request_body_size. Default 64 MiB.
 	MaxInFlightBytes int64 `mapstructure:"max_in_flight_bytes"`
 
@@ -50,8 +71,8 @@ type Config struct {
 // TenantConfig says where the tenant of a caller comes from. Once either is
 // set, a caller without a tenant is refused with 403.
 type TenantConfig struct {
-	// Attribute names what the authenticator of http::auth knows a caller's
-	// tenant by. It wins over Header.
+	// Attribute names what the authenticators of http::auth and grpc::auth know
+	// a caller's tenant by. It wins over Header.
 	Attribute string `mapstructure:"attribute"`
 	// Header is a request header. Whoever can reach the endpoint can choose
 	// it: set it only behind a gateway that overwrites it.
@@ -67,8 +88,15 @@ func createDefaultConfig() component.Config {
 	server.MaxRequestBodySize = defaultMaxBody
 	// A slow sender holds its part of the budget: not for ever.
 	server.ReadTimeout = defaultReadTimeout
+	server.ReadHeaderTimeout = defaultHeaderTimeout
+	// Not snappy: its blocks are read whole before anything can admit them.
+	server.CompressionAlgorithms = []string{"", "gzip", encodingZstd, "zlib", "deflate"}
+	calls := configgrpc.NewDefaultServerConfig()
+	calls.NetAddr.Endpoint = defaultGRPCEndpoint
+	calls.MaxRecvMsgSizeMiB = defaultMessageMiB
 	return &Config{
 		HTTP:             server,
+		GRPC:             configoptional.Default(calls),
 		MaxInFlightBytes: defaultMaxInFlight,
 		RequestTimeout:   defaultRequestTimeout,
 	}
@@ -80,6 +108,12 @@ func (c *Config) Validate() error {
 	if c.HTTP.NetAddr.Endpoint == "" {
 		errs = append(errs, errors.New("`http::endpoint` must be set, for example to "+defaultEndpoint))
 	}
+	if c.GRPC.HasValue() && c.GRPC.Get().NetAddr.Endpoint == "" {
+		errs = append(errs, errors.New("`grpc::endpoint` must be set, for example to "+defaultGRPCEndpoint))
+	}
+	if message := c.maxMessage(); c.GRPC.HasValue() && c.MaxInFlightBytes < message {
+		errs = append(errs, fmt.Errorf("`max_in_flight_bytes` must be at least `grpc::max_recv_msg_size_mib` (%d), found %d", message, c.MaxInFlightBytes))
+	}
 	if body := c.maxBody(); c.MaxInFlightBytes < body {
 		errs = append(errs, fmt.Errorf("`max_in_flight_bytes` must be at least `http::max_request_body_size` (%d), found %d", body, c.MaxInFlightBytes))
 	}
@@ -89,13 +123,16 @@ func (c *Config) Validate() error {
 	if c.HTTP.WriteTimeout > 0 && c.RequestTimeout >= c.HTTP.WriteTimeout {
 		errs = append(errs, fmt.Errorf("`request_timeout` must be below `http::write_timeout` (%s), found %s", c.HTTP.WriteTimeout, c.RequestTimeout))
 	}
-	return errors.Join(append(errs, c.validateTenant())...)
+	return errors.Join(append(errs, c.validateTenant(), c.validateCallers(), c.validateTransport())...)
 }
 
 func (c *Config) validateTenant() error {
 	var errs []error
 	if c.Tenant.Attribute != "" && !c.HTTP.Auth.HasValue() {
 		errs = append(errs, errors.New("`tenant::attribute` needs an authenticator: set `http::auth`"))
+	}
+	if c.Tenant.Attribute != "" && c.GRPC.HasValue() && !c.GRPC.Get().Auth.HasValue() {
+		errs = append(errs, errors.New("`tenant::attribute` needs an authenticator: set `grpc::auth`"))
 	}
 	if c.Tenant.Header == "" {
 		return errors.Join(errs...)
@@ -105,6 +142,29 @@ func (c *Config) validateTenant() error {
 	}
 	if strings.EqualFold(c.Tenant.Header, "Authorization") || strings.EqualFold(c.Tenant.Header, "Cookie") {
 		errs = append(errs, fmt.Errorf("`tenant::header` must not name a header that carries secrets, found %q", c.Tenant.Header))
+	}
+	return errors.Join(errs...)
+}
+
+// validateCallers sees to it that each server can tell who calls.
+func (c *Config) validateCallers() error {
+	const noCertificate = "`callers::identity: certificate` needs certificates of clients: set `%s::tls::client_ca_file`"
+	const noAttribute = "`callers::identity` needs an authenticator: set `%s::auth`"
+	var errs []error
+	check := func(server string, tls *configoptional.Optional[configtls.ServerConfig], auth bool) {
+		switch {
+		case c.Callers.Identity == identityCertificate && (!tls.HasValue() || tls.Get().ClientCAFile == ""):
+			errs = append(errs, fmt.Errorf(noCertificate, server))
+		case c.Callers.Identity != identityCertificate && !auth:
+			errs = append(errs, fmt.Errorf(noAttribute, server))
+		}
+	}
+	if c.Callers.Identity == "" {
+		return nil
+	}
+	check("http", &c.HTTP.TLS, c.HTTP.Auth.HasValue())
+	if c.GRPC.HasValue() {
+		check("grpc", &c.GRPC.Get().TLS, c.GRPC.Get().Auth.HasValue())
 	}
 	return errors.Join(errs...)
 }
@@ -121,4 +181,21 @@ func (c *Config) maxBody() int64 {
 		return defaultMaxBody
 	}
 	return c.HTTP.MaxRequestBodySize
+}
+
+// maxMessage is the size in bytes of the largest gRPC message; configgrpc reads
+// a missing one as grpc's default.
+func (c *Config) maxMessage() int64 {
+	if !c.GRPC.HasValue() || c.GRPC.Get().MaxRecvMsgSizeMiB <= 0 {
+		return defaultMessageMiB << 20
+	}
+	return int64(c.GRPC.Get().MaxRecvMsgSizeMiB) << 20
+}
+
+// readTimeout is what a request has to come in, over gRPC as over HTTP.
+func (c *Config) readTimeout() time.Duration {
+	if c.HTTP.ReadTimeout <= 0 {
+		return defaultReadTimeout
+	}
+	return c.HTTP.ReadTimeout
 }

@@ -42,21 +42,36 @@ func TestFullConfig(t *testing.T) {
 	assert.Equal(t, "0.0.0.0:8443", config.HTTP.NetAddr.Endpoint)
 	assert.Equal(t, "clients.crt", config.HTTP.TLS.Get().ClientCAFile)
 	assert.Equal(t, "basicauth", config.HTTP.Auth.Get().AuthenticatorID.String())
+	assert.Equal(t, "0.0.0.0:8444", config.GRPC.Get().NetAddr.Endpoint)
+	assert.Equal(t, int64(2<<20), config.maxMessage())
 	assert.Equal(t, TenantConfig{Attribute: "username", Header: "X-Tenant"}, config.Tenant)
 	assert.Equal(t, int64(2<<20), config.MaxInFlightBytes)
 	assert.Equal(t, 5*time.Second, config.RequestTimeout)
 }
 
+func TestGRPCIsOnWhereItIsWritten(t *testing.T) {
+	config, err := load(t, "audit")
+	require.NoError(t, err)
+	assert.False(t, config.GRPC.HasValue())
+	config, err = load(t, "audit/grpc")
+	require.NoError(t, err)
+	assert.Equal(t, "127.0.0.1:4317", config.GRPC.Get().NetAddr.Endpoint)
+	assert.Equal(t, int64(4<<20), config.maxMessage())
+}
+
 func TestConfigErrorsNameTheKey(t *testing.T) {
 	for id, want := range map[string]string{
-		"no_endpoint":            "`http::endpoint`",
-		"small_budget":           "`max_in_flight_bytes` must be at least `http::max_request_body_size` (20971520), found 1000",
-		"no_time":                "`request_timeout` must be positive",
-		"long_time":              "`request_timeout` must be below `http::write_timeout` (30s)",
-		"attribute_without_auth": "`tenant::attribute` needs an authenticator",
-		"secret_header":          "`tenant::header` must not name a header that carries secrets",
-		"bad_header":             "`tenant::header` must be the name of a header",
-		"unknown_key":            "htp",
+		"no_endpoint":                 "`http::endpoint`",
+		"small_budget":                "`max_in_flight_bytes` must be at least `http::max_request_body_size` (20971520), found 1000",
+		"no_time":                     "`request_timeout` must be positive",
+		"long_time":                   "`request_timeout` must be below `http::write_timeout` (30s)",
+		"attribute_without_auth":      "`tenant::attribute` needs an authenticator",
+		"no_grpc_endpoint":            "`grpc::endpoint`",
+		"large_message":               "`max_in_flight_bytes` must be at least `grpc::max_recv_msg_size_mib` (68157440), found 67108864",
+		"attribute_without_grpc_auth": "set `grpc::auth`",
+		"secret_header":               "`tenant::header` must not name a header that carries secrets",
+		"bad_header":                  "`tenant::header` must be the name of a header",
+		"unknown_key":                 "htp",
 	} {
 		_, err := load(t, "audit/"+id)
 		assert.ErrorContains(t, err, want, id)

@@ -27,8 +27,11 @@ const (
 	reasonUnavailable = "unavailable"
 )
 
-// format is what the events come as, for the collector's own metrics.
-const format = "json"
+// What the records come as, for the collector's own metrics.
+const (
+	format         = "json"
+	formatProtobuf = "protobuf"
+)
 
 // events answers POST /v1/events: read, decode, hand on, and say what became
 // of each event. A request is taken whole or not at all.
@@ -39,28 +42,33 @@ func (r *auditReceiver) events(w http.ResponseWriter, req *http.Request) answer 
 	if !isContentType(req.Header.Get("Content-Type")) {
 		return answer{status: http.StatusUnsupportedMediaType, problem: "the content type must be application/json or application/x-ndjson, in UTF-8"}
 	}
-	tenant, err := r.config.Tenant.tenant(req.Context(), req.Header)
+	who, err := r.config.caller(req.Context(), req.Header, req.TLS)
 	if err != nil {
 		return answer{status: http.StatusForbidden, problem: err.Error()}
 	}
 	taken := share{of: &r.budget}
 	defer taken.release()
+	var body strings.Builder
+	if err := r.read(w, req, &body, &taken); err != nil {
+		return unreadable(err)
+	}
+	return r.take(req, body.String(), who, &taken)
+}
+
+// read gathers a body, for as long as there is time for it.
+func (r *auditReceiver) read(w http.ResponseWriter, req *http.Request, into text, taken *share) error {
 	read := context.AfterFunc(r.stopping, func() {
 		// Where it cannot be set, the server's own read timeout has to do.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lastReadTime))
 	})
-	text, err := readBody(req, r.config.maxBody(), &taken)
-	read()
-	if err != nil {
-		return unreadable(err)
-	}
-	return r.take(req, text, tenant, &taken)
+	defer read()
+	return readBody(req, r.config.maxBody(), into, taken)
 }
 
 // take decodes a body and hands its events on.
-func (r *auditReceiver) take(req *http.Request, text, tenant string, taken *share) answer {
+func (r *auditReceiver) take(req *http.Request, text string, who *caller, taken *share) answer {
 	ctx := r.obsreport.StartLogsOp(r.config.Tenant.callerContext(req.Context(), req.Header))
-	b, err := decode(text, tenant, taken)
+	b, err := decode(text, who, taken)
 	switch {
 	case err != nil:
 		r.obsreport.EndLogsOp(ctx, format, b.events, err)
@@ -77,9 +85,14 @@ func (r *auditReceiver) take(req *http.Request, text, tenant string, taken *shar
 		r.obsreport.EndLogsOp(ctx, format, 0, nil)
 		return answer{status: http.StatusOK}
 	}
-	filled := &receipt.Receipt{Tenant: tenant, IntegrityHash: true}
+	filled := who.receipt()
 	err = r.consume(ctx, b, filled)
 	r.obsreport.EndLogsOp(ctx, format, b.events, err)
+	return r.conclude(err, b, filled)
+}
+
+// conclude answers for what the pipeline was handed.
+func (r *auditReceiver) conclude(err error, b *batch, filled *receipt.Receipt) answer {
 	if err != nil {
 		return r.failed(err, b, filled)
 	}

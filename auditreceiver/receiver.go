@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,6 +50,7 @@ type auditReceiver struct {
 
 	server   *http.Server
 	listener net.Listener
+	grpc     *grpcServer // nil where `grpc` is off
 	serving  sync.WaitGroup
 	stopping context.Context // ends when shutdown begins
 	stop     context.CancelFunc
@@ -68,10 +70,15 @@ func newReceiver(config *Config, set receiver.Settings, next consumer.Logs) (*au
 	r := &auditReceiver{config: *config, settings: set, next: next, obsreport: obsreport, telemetry: telemetry}
 	r.budget.limit = config.MaxInFlightBytes
 	r.stopping, r.stop = context.WithCancel(context.Background())
+	if config.GRPC.HasValue() {
+		if r.grpc, err = r.newGRPC(); err != nil {
+			return nil, err
+		}
+	}
 	return r, nil
 }
 
-// Start begins to listen. It returns once the endpoint takes connections.
+// Start begins to listen. It returns once the endpoints take connections.
 func (r *auditReceiver) Start(ctx context.Context, host component.Host) error {
 	err := r.telemetry.RegisterReceiverAuditInFlightBytesCallback(func(_ context.Context, o metric.Int64Observer) error {
 		o.Observe(r.budget.used.Load())
@@ -80,8 +87,18 @@ func (r *auditReceiver) Start(ctx context.Context, host component.Host) error {
 	if err != nil {
 		return fmt.Errorf("register metrics: %w", err)
 	}
+	if err := r.startHTTP(ctx, host); err != nil {
+		return err
+	}
+	if r.grpc == nil {
+		return nil
+	}
+	return r.grpc.start(ctx, host)
+}
+
+func (r *auditReceiver) startHTTP(ctx context.Context, host component.Host) error {
 	server, err := r.config.HTTP.ToServer(ctx, host.GetExtensions(), r.settings.TelemetrySettings, r.handler(),
-		confighttp.WithErrorHandler(r.serveServerError))
+		r.serverOptions()...)
 	if err != nil {
 		return fmt.Errorf("set up the server of `http`: %w", err)
 	}
@@ -99,36 +116,66 @@ func (r *auditReceiver) Start(ctx context.Context, host component.Host) error {
 	return nil
 }
 
+func (r *auditReceiver) serverOptions() []confighttp.ToServerOption {
+	options := []confighttp.ToServerOption{confighttp.WithErrorHandler(r.serveServerError)}
+	if algorithms := r.config.HTTP.CompressionAlgorithms; algorithms == nil || slices.Contains(algorithms, encodingZstd) {
+		options = append(options, confighttp.WithDecoder(encodingZstd, readZstd))
+	}
+	return options
+}
+
 // Shutdown stops to listen and waits for the requests in flight, each of which
 // gets its true answer, for as long as the pipeline has time for one. Safe
 // without Start and when called again.
 func (r *auditReceiver) Shutdown(ctx context.Context) error {
-	var err error
 	r.stop()
-	if r.server != nil {
-		ctx, cancel := context.WithTimeout(ctx, r.config.RequestTimeout+answerTime)
-		defer cancel()
-		if err = r.server.Shutdown(ctx); err != nil {
-			err = errors.Join(fmt.Errorf("wait for requests in flight: %w", err), r.server.Close())
-		}
-		r.server = nil
-	}
+	ctx, cancel := context.WithTimeout(ctx, r.config.RequestTimeout+answerTime)
+	defer cancel()
+	calls := make(chan error, 1)
+	go func() { calls <- r.shutdownGRPC(ctx) }()
+	err := errors.Join(r.shutdownHTTP(ctx), <-calls)
 	r.serving.Wait()
 	r.telemetry.Shutdown()
 	return err
 }
 
-// handler routes requests. Every answer of it is JSON.
+func (r *auditReceiver) shutdownGRPC(ctx context.Context) error {
+	if r.grpc == nil {
+		return nil
+	}
+	return r.grpc.shutdown(ctx)
+}
+
+func (r *auditReceiver) shutdownHTTP(ctx context.Context) error {
+	if r.server == nil {
+		return nil
+	}
+	server := r.server
+	r.server = nil
+	if err := server.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("wait for requests in flight: %w", err), server.Close())
+	}
+	return nil
+}
+
+// handler routes requests. Every answer of it is JSON, but OTLP's to protobuf.
 func (r *auditReceiver) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc(pathEvents, func(w http.ResponseWriter, req *http.Request) {
 		r.send(w, req, r.events(w, req))
 	})
+	for _, path := range []string{pathLogs, pathAudit} {
+		mux.HandleFunc(path, func(w http.ResponseWriter, req *http.Request) {
+			r.send(w, req, r.otlp(w, req))
+		})
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
-		r.send(w, req, answer{status: http.StatusNotFound, problem: "there is nothing here: send events to " + pathEvents})
+		r.send(w, req, answer{status: http.StatusNotFound, problem: "there is nothing here: send events to " + pathEvents + ", log records to " + pathLogs + " or " + pathAudit})
 	})
 	return mux
 }
+
+const problemUnauthenticated = "the caller is not authenticated"
 
 // serveServerError answers for what the server finds before our handlers run:
 // a caller that is not authenticated, and compression that cannot be read.
@@ -136,7 +183,7 @@ func (r *auditReceiver) serveServerError(w http.ResponseWriter, req *http.Reques
 	if status == http.StatusUnauthorized {
 		// The authenticator's text is for the operator, not for a stranger.
 		r.settings.Logger.Debug("caller is not authenticated", zap.String("error", message))
-		message = "the caller is not authenticated"
+		message = problemUnauthenticated
 	}
 	r.send(w, req, answer{status: status, problem: message})
 }

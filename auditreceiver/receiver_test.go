@@ -236,7 +236,7 @@ func TestMethodsAndPaths(t *testing.T) {
 		assert.Equal(t, http.StatusMethodNotAllowed, r.status)
 		assert.Equal(t, http.MethodPost, r.header.Get("Allow"))
 	}
-	assert.Equal(t, http.StatusNotFound, post(t, strings.Replace(url, pathEvents, "/v1/logs", 1), contentJSON, `{}`).status)
+	assert.Equal(t, http.StatusNotFound, post(t, strings.Replace(url, pathEvents, "/v1/traces", 1), contentJSON, `{}`).status)
 }
 
 func TestPipelineErrors(t *testing.T) {
@@ -432,7 +432,8 @@ type authenticator struct {
 }
 
 func (a *authenticator) Authenticate(ctx context.Context, headers map[string][]string) (context.Context, error) {
-	tenant, ok := a.tenants[http.Header(headers).Get("Authorization")]
+	who := append(headers["Authorization"], headers["authorization"]...) // HTTP's spelling, and gRPC's
+	tenant, ok := a.tenants[strings.Join(who, ",")]
 	if !ok {
 		return ctx, errors.New("password hunter2 is wrong")
 	}

@@ -31,13 +31,18 @@ const (
 	bytesPerRecord = 512
 
 	copyBytes = 32 << 10
+	// announcedBytes is what a body gets at most before it comes.
+	announcedBytes = 64 << 10
 )
 
 // batch is a request that has been read.
 type batch struct {
 	logs   plog.Logs
-	events int // how many were read, faulty ones included
+	noun   string // what the path calls one of them
+	events int    // how many were read, faulty ones included
 	faults []fault
+	// unknown is how many fields came that this version of OTLP does not have.
+	unknown int
 }
 
 // fault is what is wrong with one event of a request.
@@ -71,29 +76,42 @@ func isLines(header string) bool {
 	return err == nil && kind == "application/x-ndjson"
 }
 
+// text is where a body is gathered.
+type text interface {
+	io.Writer
+	Grow(n int)
+	Len() int
+}
+
 // readBody reads the whole body into memory that taken has admitted.
-func readBody(req *http.Request, maxBody int64, taken *share) (string, error) {
-	body := bodyWriter{taken: taken}
+func readBody(req *http.Request, maxBody int64, into text, taken *share) error {
+	body := bodyWriter{text: into, taken: taken}
 	if req.ContentLength > maxBody {
-		return "", &http.MaxBytesError{Limit: maxBody}
+		return &http.MaxBytesError{Limit: maxBody}
 	}
 	if req.ContentLength > 0 {
-		if err := taken.grow(req.ContentLength); err != nil {
-			return "", err
+		if err := taken.fits(req.ContentLength); err != nil {
+			return err
 		}
-		body.text.Grow(int(req.ContentLength))
+		// What is only announced holds little: many who announce and do not
+		// send must not keep others out.
+		first := min(req.ContentLength, announcedBytes)
+		if err := taken.grow(first); err != nil {
+			return err
+		}
+		into.Grow(int(first))
 	}
 	buffer := copyBuffers.Get().(*[copyBytes]byte)
 	defer copyBuffers.Put(buffer)
 	_, err := io.CopyBuffer(&body, struct{ io.Reader }{req.Body}, buffer[:])
-	return body.text.String(), err
+	return err
 }
 
 var copyBuffers = sync.Pool{New: func() any { return new([copyBytes]byte) }}
 
 // bodyWriter gathers a body whose size may not be known before.
 type bodyWriter struct {
-	text  strings.Builder
+	text  text
 	taken *share
 }
 
@@ -108,9 +126,9 @@ func (w *bodyWriter) Write(p []byte) (int, error) {
 
 // decode reads all events of a body. Events that are wrong become faults; an
 // error is about the whole request: errBusy, errNeverFits or errTooMany.
-func decode(text, tenant string, taken *share) (*batch, error) {
+func decode(text string, who *caller, taken *share) (*batch, error) {
 	build := newBuilder()
-	b := &batch{logs: build.logs}
+	b := &batch{logs: build.logs, noun: "event"}
 	reader := audit.NewEventReader(text)
 	for {
 		record := build.begin()
@@ -123,7 +141,7 @@ func decode(text, tenant string, taken *share) (*batch, error) {
 			return b, errTooMany
 		}
 		b.events++
-		if ended := b.judge(err, record, tenant); ended {
+		if ended := b.judge(err, build.resource, record, who); ended {
 			return b, nil
 		}
 		if err := taken.grow(bytesPerRecord + bytesPerValue*int64(reader.Values())); err != nil {
@@ -135,13 +153,16 @@ func decode(text, tenant string, taken *share) (*batch, error) {
 
 // judge notes what is wrong with the event read last, whose decoding gave err.
 // It is true if reading must end there.
-func (b *batch) judge(err error, record plog.LogRecord, tenant string) (ended bool) {
+func (b *batch) judge(err error, resource pcommon.Resource, record plog.LogRecord, who *caller) (ended bool) {
 	found := fault{position: b.events - 1}
+	if err == nil {
+		found.problem = who.judge(resource, record, &eventNames)
+		found.foreign = found.problem != ""
+	}
 	switch {
-	case err == nil && !isForeign(record, tenant):
+	case err == nil && !found.foreign:
 		return false
 	case err == nil:
-		found.foreign, found.problem = true, problemForeign
 	case isFields(err):
 		found.problem = err.Error()
 	default:
@@ -158,18 +179,6 @@ func isFields(err error) bool {
 }
 
 var errTooMany = fmt.Errorf("the request holds more than %d events: send fewer at a time", maxEvents)
-
-const problemForeign = "context.tenantId: is not the tenant of the caller: leave it out, or authenticate as that tenant"
-
-// isForeign says whether a record names another tenant than the authenticated
-// one.
-func isForeign(record plog.LogRecord, tenant string) bool {
-	if tenant == "" {
-		return false
-	}
-	said, ok := record.Attributes().Get(audit.AttributeTenantID)
-	return ok && (said.Type() != pcommon.ValueTypeStr || said.Str() != tenant)
-}
 
 // malformed says whether an event is wrong in itself, whoever sends it.
 func (b *batch) malformed() bool {
@@ -196,12 +205,12 @@ func (b *batch) results() []result {
 // problem sums the faults up, naming the first.
 func (b *batch) problem() string {
 	first := b.faults[0]
-	text := fmt.Sprintf("event %d: %s", first.position, first.problem)
+	text := fmt.Sprintf("%s %d: %s", b.noun, first.position, first.problem)
 	switch {
 	case len(b.faults) == maxFaults:
-		text += fmt.Sprintf(" (reading ended at the %dth faulty event)", maxFaults)
+		text += fmt.Sprintf(" (reading ended at the %dth faulty %s)", maxFaults, b.noun)
 	case len(b.faults) > 1:
-		text += fmt.Sprintf(" (and %d more faulty events, see results)", len(b.faults)-1)
+		text += fmt.Sprintf(" (and %d more faulty %ss, see results)", len(b.faults)-1, b.noun)
 	}
 	return text
 }

@@ -22,6 +22,8 @@ const (
 	retryBusy = time.Second
 	// retryFailed is when to come again if the pipeline does not say.
 	retryFailed = 5 * time.Second
+	// retryOperator is when to ask again for what an operator has to decide.
+	retryOperator = 5 * time.Minute
 	// retryWiring is when to come again after somebody has corrected the
 	// configuration.
 	retryWiring = time.Minute

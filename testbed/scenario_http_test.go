@@ -81,7 +81,7 @@ func throughMishaps(t *testing.T, sink *testbed.HTTPSink, format string) (testbe
 	total := sendLoad(t, c, "waiting", 500) // which is too large for one request
 	sink.Shake(uint64(time.Now().UnixNano()), testbed.Mishaps()...)
 	require.NoError(t, sink.Up())
-	total.Add(sendLoad(t, c, "shaken", *shakenEvents))
+	total.Add(loadUntil(t, c, *shakenEvents, func() bool { return true }))
 	drained(t, c, time.Hour)
 	sink.Shake(0)
 	stop(t, c)

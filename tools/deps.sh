@@ -28,7 +28,9 @@ install() {
 	export DEBIAN_FRONTEND=noninteractive
 	apt-get update
 	apt-get install --yes --no-install-recommends postgresql-common
-	sed -i 's/^#*create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+	if [ -f /etc/postgresql-common/createcluster.conf ]; then
+		sed -i 's/^#*create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+	fi
 	apt-get install --yes --no-install-recommends postgresql
 }
 

@@ -20,7 +20,10 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/otelaudit/otelaudit/audit"
 )
 
 func publicPEM(t testing.TB, key any) []byte {
@@ -175,6 +178,26 @@ func TestSignerRefuses(t *testing.T) {
 			_, err := NewSigner(test.a, vectorFile(t, "keys/"+test.private), vectorFile(t, "keys/"+test.public))
 			require.ErrorContains(t, err, test.want)
 		})
+	}
+}
+
+// TestSignerOfAClaim: no signer is the producer; who signed makes no difference
+// to the verdict.
+func TestSignerOfAClaim(t *testing.T) {
+	ring, signer := vectorRing(t), vectorSigner(t, "ed25519", EdDSA)
+	now, err := time.Parse(time.RFC3339, vectorNow)
+	require.NoError(t, err)
+	for set, want := range map[string]string{"": SignerProducer, SignerProducer: SignerProducer, SignerCollector: SignerCollector} {
+		v := signed(t, "", "", "", typesRequest(t), signer, func(_ pcommon.Map, record plog.LogRecord) {
+			if set != "" {
+				record.Attributes().PutStr(audit.AttributeIntegritySigner, set)
+			}
+		})
+		resource, record := recordOf(decodeRequest(t, v.otlp))
+		claim := ClaimOfResource(resource)
+		require.True(t, claim.Read(record.Attributes()))
+		assert.Equal(t, want, claim.Signer)
+		assert.Equal(t, Passed, ring.Verify([]byte(v.record), &claim, &Subject{Service: "shop", Now: now}).Status)
 	}
 }
 

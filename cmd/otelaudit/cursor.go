@@ -92,15 +92,29 @@ func openCursor(path string, s *search) (*cursor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--cursor: %w", err)
 	}
+	at, err := parseCursor(text, s)
+	if err != nil {
+		return nil, fmt.Errorf("--cursor %s %w", path, err)
+	}
+	return at, nil
+}
+
+// parseCursor reads the text of a cursor for a search.
+func parseCursor(text []byte, s *search) (*cursor, error) {
 	at := &cursor{}
 	if err := decode(text, at); err != nil {
-		return nil, fmt.Errorf("--cursor %s: not the cursor of an export: %w", path, err)
+		return nil, fmt.Errorf("is not the cursor of an export: %w", err)
+	}
+	for _, mark := range at.Folders {
+		if mark.Offset < 0 {
+			return nil, errors.New("is not the cursor of an export: an offset is negative")
+		}
 	}
 	switch {
 	case !sameFilter(&at.Filter, &s.filter):
-		return nil, fmt.Errorf("--cursor %s was written with other filters: use the same, or another file", path)
+		return nil, errors.New("was written with other filters: use the same, or another file")
 	case at.Origins != nil && s.database == "", at.Folders != nil && s.database != "":
-		return nil, fmt.Errorf("--cursor %s was written for another kind of store: use another file", path)
+		return nil, errors.New("was written for another kind of store: use another file")
 	}
 	return at, nil
 }
@@ -160,10 +174,10 @@ func folder(path string) string {
 
 func (c *cursor) save(path string) error {
 	text, err := json.Marshal(c)
-	if err != nil {
-		return fmt.Errorf("encode the cursor: %w", err)
+	if err == nil {
+		err = durable.WriteFile(path, append(text, '\n'))
 	}
-	if err := durable.WriteFile(path, append(text, '\n')); err != nil {
+	if err != nil {
 		return fmt.Errorf("--cursor: %w", err)
 	}
 	return nil

@@ -60,6 +60,16 @@ func feedRows(ctx context.Context, from *postgres.Reader, v *verify.Verifier) er
 	})
 }
 
+// copyDatabase prints all that is stored as the lines that a file would hold.
+func (s *search) copyDatabase(ctx context.Context, show *shower) (err error) {
+	from, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, from.Close()) }()
+	return from.Lines(ctx, func(stored *postgres.Stored) error { return show.copy(stored.Line) })
+}
+
 // readDatabase shows rows in the order in which they occurred.
 func (s *search) readDatabase(ctx context.Context, show *shower) (err error) {
 	from, err := s.open(ctx)
@@ -70,6 +80,9 @@ func (s *search) readDatabase(ctx context.Context, show *shower) (err error) {
 	wanted := postgres.Filter{
 		Actor: s.filter.Actor, Action: s.filter.Action, TargetID: s.filter.Target, Tenant: s.filter.Tenant,
 		Outcome: s.filter.Outcome, From: s.filter.Since, To: s.filter.Until,
+	}
+	if show.stubs, err = from.Stubs(ctx); err != nil {
+		return err
 	}
 	rows := rowShower{shower: show, filter: s.filter, place: from.Name()}
 	var after postgres.Cursor
@@ -99,6 +112,9 @@ func (s *search) readStored(ctx context.Context, show *shower, at *cursor) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
+	if show.stubs, err = from.Stubs(ctx); err != nil {
+		return err
+	}
 	stored := followedRows{from: from}
 	origins, err := stored.origins(ctx)
 	for i := 0; err == nil && i < len(origins); i++ {

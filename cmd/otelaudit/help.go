@@ -70,10 +70,12 @@ names, of a database in the order in which they occurred.
                      they are; without it they get an apostrophe in front` + databaseHelp + storeHelp + `
 It shows what is stored and does not say whether anything is missing: verify does.
 ` + readExitHelp},
-	{"export", []string{"export [FILTER]... [--format jsonl|csv] [--cursor FILE [--page-size N]] DIRECTORY|FILE...|postgres://…"}, `
+	{"export", []string{"export [FILTER]... [--format jsonl|csv|lines] [--cursor FILE [--page-size N]] DIRECTORY|FILE...|postgres://…"}, `
 Prints the stored events that all filters match, to be taken elsewhere.
 ` + filterHelp + `
-  --format FORMAT    jsonl (the default) or csv
+  --format FORMAT    jsonl (the default); csv; or lines: every stored line byte for byte,
+                     checkpoints and stubs included, without filters. verify reads
+                     these as it reads the store itself
   --cursor FILE      go on where the run ended that wrote FILE, and write there where this
                      one ends, once everything is printed; FILE need not exist
   --page-size N      end after N events

@@ -14,6 +14,9 @@ import (
 
 // runJournal is `otelaudit journal check [--json] DIRECTORY`.
 func runJournal(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 1 && (args[0] == "--help" || args[0] == "-h" || args[0] == "help") {
+		return write(stdout, help("journal"))
+	}
 	if len(args) == 0 || args[0] != "check" {
 		complain(stderr, errors.New("journal: the one thing to do is check; see otelaudit journal --help"))
 		return exitUsage

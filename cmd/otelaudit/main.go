@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"strings"
 )
 
 // Exit codes.
@@ -105,9 +106,14 @@ func write(w io.Writer, text string) int {
 }
 
 // complain writes err to stderr. Where that fails there is nobody left to tell;
-// the exit code still says it.
+// the exit code still says it. An error may repeat what others wrote, such as
+// the name of a file: that must not steer the terminal.
 func complain(stderr io.Writer, err error) {
-	_, _ = fmt.Fprintf(stderr, "otelaudit: %v\n", err)
+	lines := strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' })
+	for i := range lines {
+		lines[i] = printable(strings.ReplaceAll(lines[i], "\t", "  "))
+	}
+	_, _ = fmt.Fprintf(stderr, "otelaudit: %s\n", strings.Join(lines, "\n"))
 }
 
 func buildVersion() string {

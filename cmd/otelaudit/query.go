@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-
-	"github.com/otelaudit/otelaudit/audit/query"
 )
 
 // runQuery is otelaudit query.
@@ -23,14 +21,16 @@ func runQuery(ctx context.Context, args []string, c console) int {
 	if err == nil {
 		err = s.take(rest)
 	}
+	if err == nil && s.format == formatLines {
+		err = errors.New("--format lines is for export")
+	}
 	if err != nil {
 		return c.refuse("query", err)
 	}
-	printer, err := s.printer(c.out)
+	show, err := s.newShower(c)
 	if err != nil {
 		return c.refuse("query", err)
 	}
-	show := &shower{sieve: query.NewSieve(s.filter), printer: printer, limit: s.limit, stderr: c.err}
 	return show.end(s.read(ctx, show, nil))
 }
 
@@ -52,16 +52,17 @@ func runExport(ctx context.Context, args []string, c console) int {
 	case s.limit > 0 && *path == "":
 		err = errors.New("--page-size needs --cursor, or the next page cannot be had")
 	case s.format == "table":
-		err = errors.New("--format must be jsonl or csv")
+		err = errors.New("--format must be jsonl, csv or lines")
+	case s.format == formatLines && s.database != "" && *path != "":
+		err = errors.New("--format lines of a database goes without --cursor: it is all of it, from one snapshot")
 	}
 	if err != nil {
 		return c.refuse("export", err)
 	}
-	printer, err := s.printer(c.out)
+	show, err := s.newShower(c)
 	if err != nil {
 		return c.refuse("export", err)
 	}
-	show := &shower{sieve: query.NewSieve(s.filter), printer: printer, limit: s.limit, stderr: c.err}
 	return show.end(s.export(ctx, show, *path, c))
 }
 
@@ -89,10 +90,17 @@ func (s *search) export(ctx context.Context, show *shower, path string, c consol
 	if s.limit > 0 && show.printed == s.limit {
 		state = "there may be more: run again"
 	}
-	if _, err := fmt.Fprintf(c.err, "otelaudit: exported %d events, %s\n", show.printed, state); err != nil {
+	if _, err := fmt.Fprintf(c.err, "otelaudit: exported %d %s, %s\n", show.printed, s.unit(), state); err != nil {
 		return fmt.Errorf("say where the export ended: %w", err)
 	}
 	return nil
+}
+
+func (s *search) unit() string {
+	if s.format == formatLines {
+		return "lines"
+	}
+	return "events"
 }
 
 // read shows what is wanted of the store. With a cursor it begins there, and
@@ -104,12 +112,14 @@ func (s *search) read(ctx context.Context, show *shower, at *cursor) error {
 	switch {
 	case s.database == "":
 		err = s.readFiles(ctx, show, cmp.Or(at, &cursor{}))
+	case show.whole != nil:
+		err = s.copyDatabase(ctx, show)
 	case at == nil:
 		err = s.readDatabase(ctx, show)
 	default:
 		err = s.readStored(ctx, show, at)
 	}
-	return errors.Join(err, show.printer.Flush())
+	return errors.Join(err, show.flush())
 }
 
 // readFiles reads files in path order.

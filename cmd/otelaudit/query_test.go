@@ -255,7 +255,10 @@ func TestQueryUsage(t *testing.T) {
 		"must not be negative":             {"query", "--limit", "-1", "x"},
 		"--require-tenant: name one":       {"export", "--require-tenant", "x"},
 		"--page-size needs --cursor":       {"export", "--page-size", "10", "x"},
-		"--format must be jsonl or csv":    {"export", "--format", "table", "x"},
+		"--format must be jsonl, csv":      {"export", "--format", "table", "x"},
+		"--format lines is for export":     {"query", "--format", "lines", "x"},
+		"goes with no filter":              {"export", "--format", "lines", "--actor", "a", "x"},
+		"goes without --cursor":            {"export", "--format", "lines", "--cursor", "c", "postgres://x"},
 		"-n must be at most":               {"tail", "-n", "1000000", "x"},
 		"--endpoint must be a URL":         {"send", "--endpoint", "ftp://x"},
 		"must not hold a password":         {"send", "--endpoint", "http://u:p@x"},
@@ -278,6 +281,9 @@ func TestQueryUsage(t *testing.T) {
 		assert.Equal(t, exitSound, out.code)
 		assert.Contains(t, out.stdout, "otelaudit "+m.command)
 		assert.Contains(t, otelaudit("help").stdout, "otelaudit "+m.synopses[0])
+		if m.command != "version" {
+			assert.Equal(t, out, otelaudit(m.command, "--help"))
+		}
 	}
 	assert.Equal(t, exitUsage, otelaudit("help", "frobnicate").code)
 }
@@ -337,6 +343,16 @@ func TestExportGoesOn(t *testing.T) {
 	require.NoError(t, os.WriteFile(at, []byte("nonsense"), 0o600))
 	out = otelaudit("export", "--cursor", at, store)
 	assert.Contains(t, out.stderr, "not the cursor of an export")
+}
+
+// The lines of a store are the store.
+func TestExportLines(t *testing.T) {
+	fresh(t)
+	copied := filepath.Join(t.TempDir(), "copy.jsonl")
+	out := otelaudit("export", "--format", "lines", files("sound"))
+	require.Equal(t, exitSound, out.code, out.stderr)
+	require.NoError(t, os.WriteFile(copied, []byte(out.stdout), 0o600))
+	assert.Equal(t, exitSound, otelaudit("verify", "--key", pub("sound"), copied).code)
 }
 
 // What is printed of a query is all, or the exit code says that it is not.

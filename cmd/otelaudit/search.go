@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"flag"
@@ -83,6 +84,9 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 	return now.Add(-ago), nil
 }
 
+// formatLines is every stored line as it is.
+const formatLines = "lines"
+
 // take reads what is no flag, and says what does not go together.
 func (s *search) take(rest []string) error {
 	f := &s.filter
@@ -93,6 +97,8 @@ func (s *search) take(rest []string) error {
 		return errors.New("the number of events must not be negative")
 	case s.raw && s.format != "jsonl":
 		return errors.New("--raw goes with --format jsonl alone")
+	case s.format == formatLines && *f != (query.Filter{}):
+		return errors.New("--format lines is every stored line: it goes with no filter")
 	case s.formulas && s.format != "csv":
 		return errors.New("--no-formula-guard goes with --format csv alone")
 	}
@@ -123,10 +129,52 @@ const maxComplaints = 20
 type shower struct {
 	sieve   *query.Sieve
 	printer query.Printer
-	limit   int // 0 is none
+	whole   *bufio.Writer // takes every line as it is, instead of printer; nil if that is not asked for
+	limit   int           // 0 is none
 	stderr  io.Writer
 
 	printed, stubs, unread, unsound int
+}
+
+// newShower returns what prints to c as is asked for.
+func (s *search) newShower(c console) (*shower, error) {
+	show := &shower{sieve: query.NewSieve(s.filter), limit: s.limit, stderr: c.err}
+	if s.format == formatLines {
+		show.whole = bufio.NewWriter(c.out)
+		return show, nil
+	}
+	var err error
+	show.printer, err = s.printer(c.out)
+	return show, err
+}
+
+func (s *shower) flush() error {
+	if s.whole == nil {
+		return s.printer.Flush()
+	}
+	if err := s.whole.Flush(); err != nil {
+		return fmt.Errorf("print lines: %w", err)
+	}
+	return nil
+}
+
+// copy prints a line as it is.
+func (s *shower) copy(text []byte) error {
+	_, err := s.whole.Write(text)
+	if err == nil {
+		err = s.whole.WriteByte('\n')
+	}
+	if err != nil {
+		return fmt.Errorf("print lines: %w", err)
+	}
+	return s.count()
+}
+
+func (s *shower) count() error {
+	if s.printed++; s.printed == s.limit {
+		return errEnough
+	}
+	return nil
 }
 
 // text takes a line of a file. errEnough says that no more is wanted.
@@ -134,6 +182,9 @@ func (s *shower) text(path string, l *fileLine) error {
 	if l.text == nil {
 		s.cannot(path, l.offset, errors.New("line is too long to be read"))
 		return nil
+	}
+	if s.whole != nil {
+		return s.copy(l.text)
 	}
 	line, err := audit.ParseLine(l.text)
 	if err != nil {
@@ -168,10 +219,7 @@ func (s *shower) show(place string, offset int64, e *query.Event) error {
 	if err := s.printer.Print(e); err != nil {
 		return err
 	}
-	if s.printed++; s.printed == s.limit {
-		return errEnough
-	}
-	return nil
+	return s.count()
 }
 
 // cannot takes note of what cannot be read.

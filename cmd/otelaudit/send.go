@@ -161,17 +161,17 @@ func (s *sender) send(ctx context.Context, batch []*outgoing) error {
 			return err
 		}
 		if answer.durable() {
-			return s.tell(batch, answer.Results)
+			return s.tell(answer.fates(batch))
 		}
-		rest, refused, results := answer.split(batch)
+		rest, refused := answer.split(batch)
 		switch {
 		case len(refused) > 0:
-			if err := s.tell(refused, results); err != nil {
+			if err := s.tell(refused); err != nil {
 				return err
 			}
 			batch = rest
 		case len(batch) == 1:
-			return s.tell(batch, []result{{Status: statusRefused, Reason: answer.Problem}})
+			return s.tell([]fate{{batch[0], result{Status: statusRefused, Reason: answer.Problem}}})
 		default:
 			half := len(batch) / 2
 			if err := s.send(ctx, batch[:half]); err != nil {
@@ -183,6 +183,12 @@ func (s *sender) send(ctx context.Context, batch []*outgoing) error {
 	return nil
 }
 
+// fate is what became of an event.
+type fate struct {
+	event *outgoing
+	result
+}
+
 // told is what is printed of one event.
 type told struct {
 	Input string `json:"input"`
@@ -191,13 +197,12 @@ type told struct {
 }
 
 // tell prints what became of events.
-func (s *sender) tell(events []*outgoing, results []result) error {
-	for i, e := range events {
-		r := &results[i]
-		if r.RecordID == "" {
-			r.RecordID = e.id
+func (s *sender) tell(fates []fate) error {
+	for _, f := range fates {
+		if f.RecordID == "" {
+			f.RecordID = f.event.id
 		}
-		switch r.Status {
+		switch f.Status {
 		case statusDurable:
 			s.durable++
 		case statusFlagged:
@@ -205,7 +210,7 @@ func (s *sender) tell(events []*outgoing, results []result) error {
 		default:
 			s.refused++
 		}
-		if err := s.print(&told{e.input, e.number, *r}); err != nil {
+		if err := s.print(&told{f.event.input, f.event.number, f.result}); err != nil {
 			return err
 		}
 	}

@@ -171,17 +171,26 @@ type answer struct {
 // durable says whether every event of the request is stored for good.
 func (a *answer) durable() bool { return a.code == http.StatusOK || a.code == http.StatusAccepted }
 
-// split tells the events that the answer refuses from the others.
-func (a *answer) split(batch []*outgoing) (rest, refused []*outgoing, results []result) {
+// fates pairs the events with the results, of which there are as many.
+func (a *answer) fates(batch []*outgoing) []fate {
+	fates := make([]fate, 0, len(batch))
+	for i, r := range a.Results {
+		fates = append(fates, fate{batch[i], r})
+	}
+	return fates
+}
+
+// split tells the events that the answer refuses from the others. There may be
+// fewer results than events.
+func (a *answer) split(batch []*outgoing) (rest []*outgoing, refused []fate) {
 	for i, e := range batch {
 		if i < len(a.Results) && a.Results[i].Status == statusRefused {
-			refused = append(refused, e)
-			results = append(results, a.Results[i])
+			refused = append(refused, fate{e, a.Results[i]})
 			continue
 		}
 		rest = append(rest, e)
 	}
-	return rest, refused, results
+	return rest, refused
 }
 
 // refusedError says that the receiver takes nothing from this caller.
@@ -207,7 +216,7 @@ func (c *client) post(ctx context.Context, batch []*outgoing) (*answer, error) {
 		if !errors.As(err, &again) {
 			return a, err
 		}
-		pause := max(after, wait/2+rand.N(wait/2))
+		pause := max(after, wait/2+rand.N(wait/2)) //nolint:gosec // so that not all clients come back at once
 		if ctx.Err() != nil || time.Now().Add(pause).After(until) {
 			return nil, fmt.Errorf("gave up: %w; whether the events of this batch are stored is not known", again)
 		}

@@ -45,7 +45,7 @@ var envelope = regexp.MustCompile(`^[ \t\r\n]*\{[ \t\r\n]*"events"[ \t\r\n]*:[ \
 
 // lenient reads on over what makes one event faulty: the receiver names that, and
 // the other events can be sent.
-var lenient = jsontext.Options(json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)))
+var lenient = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 
 // byteOrderMark is what some editors put in front of a text.
 var byteOrderMark = []byte("\xef\xbb\xbf")

@@ -46,13 +46,13 @@ func runTail(ctx context.Context, args []string, c console) int {
 	if err != nil {
 		return c.refuse("tail", err)
 	}
-	printer, err := s.printer(c.out)
+	show, err := s.newShower(c)
 	if err != nil {
 		return c.refuse("tail", err)
 	}
+	show.limit = 0
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	show := &shower{sieve: query.NewSieve(s.filter), printer: printer, stderr: c.err}
 	return show.end(s.tail(ctx, show, follow))
 }
 
@@ -104,7 +104,7 @@ func (s *search) tail(ctx context.Context, show *shower, follow bool) (err error
 	defer func() { err = errors.Join(err, from.close()) }()
 	err = from.last(ctx, show, s.limit)
 	for {
-		err = errors.Join(err, show.printer.Flush())
+		err = errors.Join(err, show.flush())
 		if err != nil || !follow {
 			return err
 		}
@@ -114,7 +114,7 @@ func (s *search) tail(ctx context.Context, show *shower, follow bool) (err error
 		case <-time.After(look):
 		}
 		if err = from.next(ctx, show); ctx.Err() != nil {
-			return show.printer.Flush()
+			return show.flush()
 		}
 	}
 }

@@ -26,6 +26,7 @@ func (e *examination) checkReceiver(r *part) {
 	switch {
 	case r.is(auditType):
 		e.checkDoor(r, defaultAuditEndpoint, "http")
+		e.checkProtocol(r, "127.0.0.1:4317", "grpc")
 		e.checkTenantHeader(r)
 	case r.is("otlp"):
 		e.checkProtocol(r, "localhost:4317", "protocols", "grpc")
@@ -42,7 +43,7 @@ func (e *examination) checkReceiver(r *part) {
 	}
 }
 
-// checkProtocol judges one server of the otlp receiver, if it is on.
+// checkProtocol judges one server of a receiver, if it is on.
 func (e *examination) checkProtocol(r *part, fallback string, keys ...string) {
 	n := r.node.at(keys...)
 	if n == nil {

@@ -171,6 +171,24 @@ func LockDirectory(directory string) (*Lock, error) {
 	return &Lock{file: f}, nil
 }
 
+// Held says whether the lock file that is held is still the one in the
+// directory: where the directory was moved away or made anew it is not, and
+// others may lock what is there now.
+func (l *Lock) Held() (bool, error) {
+	held, err := l.file.Stat()
+	if err != nil {
+		return false, fmt.Errorf("look at the lock: %w", err)
+	}
+	there, err := os.Stat(l.file.Name())
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at the lock: %w", err)
+	}
+	return os.SameFile(held, there), nil
+}
+
 // IsLocked says whether somebody holds directory. It shares the lock for the
 // moment that it looks: who wants to take it just then is told that it is held.
 func IsLocked(directory string) (locked bool, err error) {

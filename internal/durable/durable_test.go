@@ -134,3 +134,31 @@ func TestLockExcludesOtherProcessesUntilTheyDie(t *testing.T) {
 	require.NoError(t, err, "the kernel frees the lock of a dead process")
 	require.NoError(t, lock.Unlock())
 }
+
+func TestHeld(t *testing.T) {
+	directory := filepath.Join(t.TempDir(), "store")
+	require.NoError(t, MkdirAll(directory))
+	lock, err := LockDirectory(directory)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, lock.Unlock()) }()
+	requireHeld := func(want bool) {
+		t.Helper()
+		held, err := lock.Held()
+		require.NoError(t, err)
+		require.Equal(t, want, held)
+	}
+	requireHeld(true)
+	require.NoError(t, os.Rename(directory, directory+".away"))
+	requireHeld(false)
+	require.NoError(t, os.WriteFile(directory, nil, fileMode))
+	requireHeld(false)
+	require.NoError(t, os.Remove(directory))
+	require.NoError(t, MkdirAll(directory))
+	other, err := LockDirectory(directory)
+	require.NoError(t, err, "the new directory is free")
+	requireHeld(false)
+	require.NoError(t, other.Unlock())
+	require.NoError(t, os.RemoveAll(directory))
+	require.NoError(t, os.Rename(directory+".away", directory))
+	requireHeld(true)
+}

@@ -7,7 +7,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -53,7 +52,8 @@ func newIdentifier(secret []byte) *Identifier {
 const (
 	hashedID      = 1
 	hashedContent = 2
-	hashedProof   = 3
+	hashedText    = 3
+	hashedStream  = 4
 )
 
 // ID identifies a record id within its scope.
@@ -67,10 +67,15 @@ func (i *Identifier) Fingerprint(content []byte) Fingerprint {
 	return Fingerprint(i.sum([]byte{hashedContent}, content))
 }
 
-// Proof identifies a signature that is not kept, in lowercase hex.
-func (i *Identifier) Proof(value string) string {
-	sum := i.sum([]byte{hashedProof}, []byte(value))
-	return hex.EncodeToString(sum[:])
+// Blind stands for a text that is not kept: a signature, a hash.
+func (i *Identifier) Blind(text string) [16]byte {
+	return i.sum([]byte{hashedText}, []byte(text))
+}
+
+// Stream identifies a producer's stream within its tenant.
+func (i *Identifier) Stream(tenant, id string) [16]byte {
+	head := binary.BigEndian.AppendUint32([]byte{hashedStream}, uint32(len(tenant)))
+	return i.sum(head, []byte(tenant), []byte(id))
 }
 
 func (i *Identifier) sum(parts ...[]byte) (short [16]byte) {

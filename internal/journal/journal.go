@@ -33,6 +33,8 @@ var (
 	// ErrUnknown says that the caller gave up waiting: the request may become
 	// durable or not.
 	ErrUnknown = errors.New("journal did not answer in time")
+	// ErrNew says that no record of a request that is a probe came before.
+	ErrNew = errors.New("no record of the request came before")
 	// ErrWrite says that a group could not be made durable and was taken back.
 	// Try again later.
 	ErrWrite = errors.New("journal could not be written")
@@ -326,6 +328,9 @@ type Request struct {
 	// Identities has one entry a link, or none where no record came with an id.
 	// No id is in it twice.
 	Identities []Identity
+	// Probe only asks which records came before: Seal then returns a KnownError,
+	// or ErrNew, and seals nothing.
+	Probe bool
 	// Live is the caller's own form of Payload, which the journal does not look
 	// into. While it has room for it, it hands it out with the sealed request,
 	// and saves the reader to decode. The caller must not touch it again, but
@@ -390,7 +395,7 @@ func (r *Request) check() error {
 
 // Seal gives the records of r their coordinates and makes them durable. When
 // it returns nil they survive any crash and will be delivered. On ErrFull,
-// ErrBusy, ErrWrite, ErrClosed and a KnownError nothing of r was kept, and it may be sent
+// ErrBusy, ErrWrite, ErrClosed, ErrNew and a KnownError nothing of r was kept, and it may be sent
 // again: after a KnownError without the records that it names. r
 // belongs to the journal until Seal returns, and for good on ErrUnknown, which
 // it returns when ctx ends first; r.Settled then says what became of it.

@@ -108,6 +108,8 @@ func (w *writer) sift(group []*Request) ([]*Request, error) {
 			w.answer(request, fmt.Errorf("%w: %w", ErrWrite, err))
 		case known != nil:
 			w.answer(request, known)
+		case request.Probe:
+			w.answer(request, ErrNew)
 		case w.joins(request):
 			kept = append(kept, request)
 		default:

@@ -34,6 +34,11 @@ func TestDatabase(t *testing.T) {
 	require.NoError(t, run(t.Context(), first, "CREATE TABLE one (n int)"))
 	require.NoError(t, run(t.Context(), second, "CREATE TABLE one (n int)"), "databases are apart")
 	assert.Equal(t, "on", query(t, first, "SHOW fsync"))
+
+	require.NoError(t, run(t.Context(), first, "INSERT INTO one VALUES (7)"))
+	copied := Copy(t, first)
+	require.NoError(t, run(t.Context(), first, "DELETE FROM one"))
+	assert.Equal(t, "7", query(t, copied, "SELECT n::text FROM one"))
 }
 
 // A database goes with its test, even where somebody is still connected.

@@ -350,7 +350,7 @@ func (s *Server) DSN(database string) string {
 // server.
 func (s *Server) Database(t testing.TB) (dsn string) {
 	t.Helper()
-	name, err := create(t.Context(), s.DSN(administrator))
+	name, err := create(t.Context(), s.DSN(administrator), "template0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,12 +54,28 @@ func (m thenStop) Run() int {
 // is still connected.
 func Database(t testing.TB) (dsn string) {
 	t.Helper()
+	return fresh(t, "template0")
+}
+
+// Copy is Database with the content of another one, to which nobody may be
+// connected.
+func Copy(t testing.TB, of string) (dsn string) {
+	t.Helper()
+	u, err := url.Parse(of)
+	if err != nil {
+		t.Fatal("copy a database: its URL is none")
+	}
+	return fresh(t, strings.TrimPrefix(u.Path, "/"))
+}
+
+func fresh(t testing.TB, template string) (dsn string) {
+	t.Helper()
 	machine().needServer(t)
 	server, err := serverURL()
 	if err != nil {
 		t.Fatal(err)
 	}
-	name, err := create(t.Context(), server)
+	name, err := create(t.Context(), server, template)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,10 +124,10 @@ func withDatabase(dsn, name string) string {
 	return u.String()
 }
 
-// create creates an empty database with a name of its own.
-func create(ctx context.Context, server string) (name string, err error) {
+// create creates a database with a name of its own.
+func create(ctx context.Context, server, template string) (name string, err error) {
 	name = "otelaudit_test_" + strings.ToLower(rand.Text()[:12])
-	if err := run(ctx, server, "CREATE DATABASE "+name+" TEMPLATE template0"); err != nil {
+	if err := run(ctx, server, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
 		return "", fmt.Errorf("create a database for a test: %w", err)
 	}
 	return name, nil

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -81,10 +82,8 @@ func repeats(m pcommon.Map) bool {
 	var keys [few]string
 	n := 0
 	for key := range m.All() {
-		for _, other := range keys[:n] {
-			if key == other {
-				return true
-			}
+		if slices.Contains(keys[:n], key) {
+			return true
 		}
 		keys[n] = key
 		n++

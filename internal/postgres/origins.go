@@ -56,6 +56,15 @@ CROSS JOIN LATERAL (SELECT t.index, t.sealed_at FROM %[1]s t WHERE t.origin = o.
 	return nil
 }
 
+// Stubs counts the records that were refused and are not stored.
+func (r *Reader) Stubs(ctx context.Context) (n int, err error) {
+	const statement = "SELECT count(*) FROM %s s WHERE NOT EXISTS (SELECT FROM %s e WHERE e.origin = s.origin AND e.index = s.index)"
+	if err := r.conn.QueryRow(ctx, fmt.Sprintf(statement, r.table.Stubs(), r.table.Events())).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count stubs: %w", Clean(err))
+	}
+	return n, nil
+}
+
 // From calls visit with at most limit records of an origin whose index is at
 // least index, in their order. The row is valid until the next. An error of
 // visit ends it and is returned.

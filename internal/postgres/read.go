@@ -130,12 +130,18 @@ func checkTable(ctx context.Context, tx pgx.Tx, name string) error {
 // merge reads the three tables side by side.
 func (r *Reader) merge(ctx context.Context, tx pgx.Tx, visit func(*Stored) error) error {
 	feeds := []*feed{
-		{name: "checkpoints", table: r.table.name + "_checkpoints", columns: "origin, size, note, range",
-			from: r.table.Checkpoints(), order: "origin, size", decode: decodeCheckpoint},
-		{name: "stubs", table: r.table.name + "_stubs", columns: "origin, index, stream, seq, sealed_at, prev, hash, digest",
-			from: r.table.Stubs(), order: "origin, index", decode: decodeStub},
-		{name: "events", table: r.table.name, columns: columnList,
-			from: r.table.Events(), order: "origin, index, occurred_at", decode: newEventDecoder()},
+		{
+			name: "checkpoints", table: r.table.name + "_checkpoints", columns: "origin, size, note, range",
+			from: r.table.Checkpoints(), order: "origin, size", decode: decodeCheckpoint,
+		},
+		{
+			name: "stubs", table: r.table.name + "_stubs", columns: "origin, index, stream, seq, sealed_at, prev, hash, digest",
+			from: r.table.Stubs(), order: "origin, index", decode: decodeStub,
+		},
+		{
+			name: "events", table: r.table.name, columns: columnList,
+			from: r.table.Events(), order: "origin, index, occurred_at", decode: newEventDecoder(),
+		},
 	}
 	for _, f := range feeds {
 		if err := f.declare(ctx, tx); err != nil {

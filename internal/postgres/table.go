@@ -49,12 +49,19 @@ func (t Table) Writer() string { return t.name + "_writer" }
 // Reader is the role that may read.
 func (t Table) Reader() string { return t.name + "_reader" }
 
-// Events, Stubs, Checkpoints and PartitionFunction are quoted for SQL.
-func (t Table) Events() string            { return t.quoted("") }
-func (t Table) Stubs() string             { return t.quoted("_stubs") }       //nolint:revive // see Events
-func (t Table) Checkpoints() string       { return t.quoted("_checkpoints") } //nolint:revive // see Events
-func (t Table) PartitionFunction() string { return t.quoted("_partition") }   //nolint:revive // see Events
-func (t Table) migrations() string        { return t.quoted("_migrations") }
+// Events is the table of records, quoted for SQL.
+func (t Table) Events() string { return t.quoted("") }
+
+// Stubs is the table of stubs, quoted for SQL.
+func (t Table) Stubs() string { return t.quoted("_stubs") }
+
+// Checkpoints is the table of checkpoints, quoted for SQL.
+func (t Table) Checkpoints() string { return t.quoted("_checkpoints") }
+
+// PartitionFunction makes a month's partition, quoted for SQL.
+func (t Table) PartitionFunction() string { return t.quoted("_partition") }
+
+func (t Table) migrations() string { return t.quoted("_migrations") }
 
 // quoted needs no escaping: ParseTable lets no quotation mark through.
 func (t Table) quoted(suffix string) string {

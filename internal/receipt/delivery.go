@@ -44,6 +44,15 @@ type Report struct {
 // the processor's forwarder. What an exporter reports to it before that call
 // returns nil is sealed before the delivery counts. Safe for concurrent use.
 type Delivery struct {
+	// Attempted hears of each attempt of a sink, while the call lasts. Set
+	// before the call; may be nil. Called from any goroutine.
+	Attempted func(Attempt)
+
+	// Early says that the records come before their turn, to see whether they
+	// are taken: what precedes them need not be delivered. Else all of the log
+	// before the first of them was taken by every required consumer.
+	Early bool
+
 	mu      sync.Mutex
 	reports []Report // guarded by mu
 }

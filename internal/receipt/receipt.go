@@ -37,6 +37,13 @@ type Receipt struct {
 	// IntegrityHash asks for Result.IntegrityHash, which costs a SHA-256 a
 	// record.
 	IntegrityHash bool
+	// RejectInvalid asks to refuse the request where a record breaks the
+	// schema, whatever the processor does with others.
+	RejectInvalid bool
+	// AwaitDelivery, if it is not nil, asks to wait until every required sink
+	// has the records, whatever the processor does for others. Closing it ends
+	// the wait: the delivery then is pending.
+	AwaitDelivery <-chan struct{}
 
 	// Results has one entry for each record, in the order of the request,
 	// once the processor has filled it.
@@ -44,7 +51,25 @@ type Receipt struct {
 	// Pending is true where the records are durable but the delivery that the
 	// processor was to wait for has not come in time.
 	Pending bool
-	filled  bool
+	// Checkpoint is the newest one that the next consumer has taken, where
+	// AwaitDelivery asked; nil if there is none yet.
+	Checkpoint *Checkpoint
+	// Sinks says how each required sink that is known stands to the request,
+	// where AwaitDelivery asked, by id. A stock exporter is not known.
+	Sinks  []SinkStatus
+	filled bool
+}
+
+// Checkpoint is a signed tree head.
+type Checkpoint struct {
+	Origin string
+	Size   uint64
+	Note   []byte // never changed
+}
+
+// Covers says whether the record of a link is below the checkpoint.
+func (c *Checkpoint) Covers(l *chain.Link) bool {
+	return c != nil && c.Origin == l.Origin && l.Index < c.Size
 }
 
 // Result is what became of one record.
@@ -61,7 +86,17 @@ type Result struct {
 	// Reasons says why the record was flagged (Sealed) or refused (not
 	// Sealed), each naming its field. Empty on a record without fault.
 	Reasons []string
+	// QuarantinedBy is the sink that refused the record for good, where
+	// AwaitDelivery asked and one did: the record is in a quarantine until an
+	// operator decides.
+	QuarantinedBy string
 }
+
+// Verdicts on a producer's proof, as OTEP 0267 names them.
+const (
+	VerifyPassed = "passed"
+	VerifyFailed = "failed"
+)
 
 // Fill sets the results. A second call returns ErrFilledTwice.
 func (r *Receipt) Fill(results []Result) error {

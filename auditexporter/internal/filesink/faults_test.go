@@ -97,6 +97,10 @@ func (f *faulty) rename(from, to string) error {
 	})
 }
 
+func (f *faulty) protect(path string) error {
+	return f.do("protect", func() error { return f.disk.protect(path) })
+}
+
 func (f *faulty) remove(path string) error {
 	return f.do("remove", func() error { return f.disk.remove(path) })
 }
@@ -120,6 +124,9 @@ type faultyFile struct {
 // path follows a rename as an inode does.
 func (f *faultyFile) now() string {
 	if strings.HasSuffix(f.path, ".tmp") && f.At(f.path) != nil {
+		if manifest, ok := strings.CutSuffix(f.path, ".manifest.tmp"); ok {
+			return manifest + manifestExtension
+		}
 		return strings.TrimSuffix(f.path, ".tmp") + ".jsonl"
 	}
 	return f.path
@@ -246,7 +253,7 @@ func operations(t *testing.T) int {
 	s := open(t, faultConfig(t.TempDir(), files))
 	require.Zero(t, deliver(t, s, batches(), func([]sink.Entry) {}))
 	require.NoError(t, s.Close())
-	for _, name := range []string{"mkdir", "create", "write", "sync", "rename", "syncDir"} {
+	for _, name := range []string{"mkdir", "create", "write", "sync", "rename", "syncDir", "protect"} {
 		require.Contains(t, files.ops, name)
 	}
 	return files.count
@@ -288,6 +295,7 @@ func restarted(t *testing.T, directory string, acknowledged []sink.Entry) {
 	}
 	all := flatten(batches())
 	check(t, directory, all)
+	checkSealed(t, folder(directory))
 	require.NoError(t, s.Close())
 }
 

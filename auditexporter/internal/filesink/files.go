@@ -9,17 +9,29 @@ import (
 	"io"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/otelaudit/otelaudit/internal/durable"
 )
 
 const (
-	fileMode = 0o600
-	dirMode  = 0o700
+	fileMode   = 0o600
+	sealedMode = 0o400
+	dirMode    = 0o700
 )
 
 // errStale says that a file is not the one that the sink wrote to: somebody
 // moved, removed, truncated or extended it.
 var errStale = errors.New("the file was changed by another program")
+
+// vanished makes of a folder that is not there any more what a file that is gone
+// is: errStale.
+func vanished(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w: %w", errStale, err)
+	}
+	return err
+}
 
 // fileSystem is the handful of operations that decide what survives a crash.
 // Tests put one in its place that fails.
@@ -36,7 +48,12 @@ type fileSystem interface {
 	// protected the older ones.
 	read(path string) (file, error)
 	rename(from, to string) error
+	// protect makes a file read-only.
+	protect(path string) error
 	remove(path string) error
+	size(path string) (int64, error)
+	// free is the room that is left, in bytes.
+	free(directory string) (int64, error)
 	// syncDir makes the entries of a directory durable.
 	syncDir(directory string) error
 }
@@ -84,8 +101,21 @@ func (disk) open(path string) (file, error) { return openFile(path, os.O_RDWR|os
 func (disk) read(path string) (file, error) { return openFile(path, os.O_RDONLY) }
 
 func (disk) rename(from, to string) error   { return os.Rename(from, to) }
+func (disk) protect(path string) error      { return os.Chmod(path, sealedMode) }
 func (disk) remove(path string) error       { return os.Remove(path) }
 func (disk) syncDir(directory string) error { return durable.SyncDir(directory) }
+
+func (disk) size(path string) (int64, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+func (disk) free(directory string) (int64, error) { return freeBytes(directory) }
+
+func isNotEmpty(err error) bool { return errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) }
 
 func openFile(path string, flags int) (file, error) {
 	f, err := os.OpenFile(path, flags, fileMode)

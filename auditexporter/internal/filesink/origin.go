@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -29,16 +30,27 @@ type origin struct {
 	locator locator
 	used    uint64
 
+	listed    bool     // load knows the files
 	unscanned []uint64 // files that load has still to read
+	manifests map[uint64]bool
 	stored    index
+	floor     uint64    // what is below was stored, and removed by retention
+	unsealed  []sealing // files that get no more lines and have no manifest yet
 
 	// The newest file. All that follows describes its durable part.
-	newest     file // nil until load opened it
+	newest     file // nil while there is none: the first line that is written makes it
 	first      uint64
 	size       int64
 	checkpoint []byte // its last line if that is a checkpoint, with its newline
 	number     uint64 // the size of that checkpoint
 	broken     bool   // bytes of a failed write may follow size
+	summary    summary
+	rotated    bool // since retention looked
+
+	// latest is the newest checkpoint that was seen, with its newline: what a
+	// file begins with that takes the place of one that is gone.
+	latest   []byte
+	latestAt uint64
 }
 
 // work is memory that a Write uses and leaves to the next.
@@ -71,9 +83,10 @@ func (w *work) release() {
 }
 
 type mark struct {
-	at     coordinate
-	length int
-	stub   bool
+	at       coordinate
+	length   int
+	stub     bool
+	sealedAt int64
 }
 
 func newOrigin(config *Config, name string) (*origin, error) {
@@ -98,7 +111,7 @@ func (o *origin) path(first uint64) string { return filepath.Join(o.folder, file
 // load reads what the folder holds. A load that the context cuts goes on where
 // it stopped.
 func (o *origin) load(ctx context.Context) error {
-	if o.newest == nil {
+	if !o.listed {
 		if err := o.openNewest(); err != nil {
 			return err
 		}
@@ -115,33 +128,152 @@ func (o *origin) load(ctx context.Context) error {
 	return nil
 }
 
-// openNewest makes the folder, lists its files and repairs the newest.
+// openNewest makes the folder, lists its files and repairs the newest, unless
+// that was sealed.
 func (o *origin) openNewest() error {
 	if err := o.makeFolder(); err != nil {
 		return fmt.Errorf("make folder: %w", err)
 	}
-	firsts, err := o.list()
+	list, err := o.list()
 	if err != nil {
 		return fmt.Errorf("list folder: %w", err)
 	}
-	if len(firsts) == 0 {
-		f, err := o.create(0, nil)
-		if err != nil {
+	if err := o.readFloor(&list); err != nil {
+		return err
+	}
+	o.first, o.unscanned, o.manifests = o.floor, list.files, list.manifests
+	if len(list.files) > 0 {
+		o.first = list.files[len(list.files)-1]
+		if err := o.takeNewest(list.manifests[o.first]); err != nil {
 			return err
 		}
-		o.newest = f
-		return nil
 	}
-	o.first = firsts[len(firsts)-1]
-	f, err := o.config.files.open(o.path(o.first))
+	o.replace()
+	o.listed = true
+	return nil
+}
+
+// takeNewest opens the file of the highest number, to go on in it. One that is
+// sealed gets no more lines: another one follows it.
+func (o *origin) takeNewest(sealed bool) error {
+	path := o.path(o.first)
+	if sealed {
+		return o.follow(path)
+	}
+	f, err := o.config.files.open(path)
 	if err != nil {
 		return err
 	}
 	if err := o.repair(f); err != nil {
-		return fmt.Errorf("repair %s: %w", o.path(o.first), errors.Join(err, f.Close()))
+		return fmt.Errorf("repair %s: %w", path, errors.Join(err, f.Close()))
 	}
-	o.newest, o.unscanned = f, firsts
+	if o.size == 0 && o.latestAt > o.first {
+		return f.Close() // emptied: see replace
+	}
+	o.newest = f
 	return nil
+}
+
+// follow prepares the file behind the sealed one at path.
+func (o *origin) follow(path string) error {
+	m, err := readManifest(o.config.files, o.folder, o.name, o.first)
+	if err != nil {
+		return fmt.Errorf("%w: move the manifest away, it is made anew", err)
+	}
+	f, err := o.config.files.read(path)
+	if err != nil {
+		return err
+	}
+	size, err := f.Size()
+	var found tail
+	if err == nil {
+		found, err = readTail(f, size)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	at, ok := o.locator.locate(found.checkpoint)
+	o.first = max(o.first+1, m.end())
+	if ok && at.number == o.first {
+		o.sawCheckpoint(found.checkpoint, at)
+	}
+	return nil
+}
+
+// replace makes the file that is begun next begin with the newest checkpoint
+// that is known, where that can be: verification may then start with it. The
+// newest file may be gone or emptied although checkpoints behind its start were
+// seen.
+func (o *origin) replace() {
+	if o.newest == nil && o.latestAt > o.first {
+		o.first = o.latestAt
+	}
+}
+
+// readFloor reads what retention has removed: of the newest file that it
+// removed, the manifest stays.
+func (o *origin) readFloor(list *folderList) error {
+	for _, first := range list.removed() {
+		m, err := readManifest(o.config.files, o.folder, o.name, first)
+		if err != nil {
+			return fmt.Errorf("%w: it says what retention has removed; bring it back, or move it away", err)
+		}
+		o.floor = max(o.floor, m.end())
+	}
+	return nil
+}
+
+// gone says whether retention has removed what is at the coordinate.
+func (o *origin) gone(at coordinate) bool {
+	return at.number < o.floor || at.checkpoint && at.number == o.floor && o.floor > 0
+}
+
+// sawCheckpoint remembers the newest checkpoint.
+func (o *origin) sawCheckpoint(line []byte, at coordinate) {
+	if at.checkpoint && at.number >= o.latestAt {
+		o.latest, o.latestAt = append(o.latest[:0], line...), at.number
+	}
+}
+
+// begin makes the file that lines go to, if there is none.
+func (o *origin) begin(result *sink.Result) error {
+	if o.newest != nil {
+		return nil
+	}
+	head := o.head()
+	start := time.Now()
+	f, err := o.create(o.first, head)
+	result.Sync += time.Since(start)
+	if err != nil {
+		return err
+	}
+	o.begun(f, o.first, head)
+	result.Bytes += o.size
+	return nil
+}
+
+// head is the first line of the file that is begun next, if it has one.
+func (o *origin) head() []byte {
+	if o.newest == nil && o.latestAt == o.first {
+		return o.latest
+	}
+	return nil
+}
+
+// isHead says whether e is stored by beginning the next file.
+func (o *origin) isHead(e *sink.Entry, w *work) bool {
+	head := o.head()
+	return len(head) > 0 && e.Kind == audit.LineCheckpoint && w.compare(e, head) == whole
+}
+
+// begun notes the file that was made, and its first line.
+func (o *origin) begun(f file, first uint64, head []byte) {
+	o.newest, o.first, o.size, o.summary = f, first, 0, newSummary()
+	o.checkpoint, o.number = append(o.checkpoint[:0], head...), first
+	if len(head) > 0 {
+		o.summary.write(head)
+		o.advance(mark{at: coordinate{checkpoint: true, number: first}, length: len(head)})
+	}
 }
 
 // makeFolder makes the origin's folder. Folders that exist are synced as well:
@@ -165,25 +297,18 @@ func (o *origin) makeFolder() error {
 	return o.config.files.syncDir(path)
 }
 
-// list returns the first numbers of the origin's files in order, and removes
-// what a crash in create left.
-func (o *origin) list() ([]uint64, error) {
-	names, err := o.config.files.names(o.folder)
+// list returns the origin's files, and removes what a crash left half made.
+func (o *origin) list() (folderList, error) {
+	list, err := listFolder(o.config.files, o.folder)
 	if err != nil {
-		return nil, err
+		return folderList{}, err
 	}
-	var firsts []uint64
-	for _, name := range names {
-		if _, ok := parseName(name, ".tmp"); ok {
-			if err := o.config.files.remove(filepath.Join(o.folder, name)); err != nil {
-				return nil, err
-			}
-		}
-		if first, ok := parseName(name, ".jsonl"); ok {
-			firsts = append(firsts, first)
+	for _, name := range list.left {
+		if err := o.config.files.remove(filepath.Join(o.folder, name)); err != nil {
+			return folderList{}, err
 		}
 	}
-	return firsts, nil
+	return list, nil
 }
 
 // create makes the file of the given number with its first line. It appears
@@ -193,10 +318,10 @@ func (o *origin) create(first uint64, line []byte) (file, error) {
 	temporary := filepath.Join(o.folder, stem(first)+".tmp")
 	f, err := o.config.files.create(temporary)
 	if err != nil {
-		return nil, fmt.Errorf("create file: %w", err)
+		return nil, fmt.Errorf("create file: %w", vanished(err))
 	}
 	if err := o.fill(f, temporary, o.path(first), line); err != nil {
-		return nil, fmt.Errorf("create %s: %w", o.path(first), errors.Join(err, f.Close()))
+		return nil, fmt.Errorf("create %s: %w", o.path(first), errors.Join(vanished(err), f.Close()))
 	}
 	return f, nil
 }
@@ -283,14 +408,34 @@ func (o *origin) keep(source io.Reader, path string) error {
 	return o.config.files.syncDir(o.folder)
 }
 
-// scan notes the lines of one file.
+// scan notes the lines of one file. One that gets no more lines and has no
+// manifest, because of a crash or of an older version, gets it now.
 func (o *origin) scan(first uint64) error {
-	return o.eachLine(first, 0, -1, func(line []byte, offset int64) error {
-		if at, ok := o.locator.locate(line); ok {
+	found := newSummary()
+	sealed := o.manifests[first]
+	err := o.eachLine(first, 0, -1, func(line []byte, offset int64) error {
+		if !sealed {
+			found.write(line)
+		}
+		at, ok := o.locator.locate(line)
+		if ok {
 			o.stored.add(first, offset, int64(len(line)), at)
+			found.note(at, o.locator.sealedAt(line))
+			o.sawCheckpoint(line, at)
 		}
 		return nil
 	})
+	switch {
+	case err != nil:
+		return err
+	case sealed:
+		return o.protect(first) // a crash may have come before it
+	case o.newest != nil && first == o.first:
+		o.summary = found
+	default:
+		o.toSeal(first, &found)
+	}
+	return nil
 }
 
 // eachLine calls visit for each line of a part of a file. to < 0 is its end. A
@@ -339,6 +484,10 @@ func (o *origin) write(entries []sink.Entry, refuse sink.Refuse, w *work, result
 		case whole, earlier:
 			result.Repeated++
 		default:
+			if o.gone(coordinateOf(e)) {
+				result.Repeated++
+				continue
+			}
 			if err := o.stage(e, refuse, w, result); err != nil {
 				return err
 			}
@@ -370,6 +519,9 @@ func (o *origin) replay(e *sink.Entry, w *work, result *sink.Result) error {
 // that it brings the newest file in order.
 func (o *origin) ask(entries []sink.Entry, w *work) error {
 	if err := o.restore(); err != nil {
+		return err
+	}
+	if err := o.seal(); err != nil {
 		return err
 	}
 	w.lines, w.marks = w.lines[:0], w.marks[:0]
@@ -454,7 +606,14 @@ func (o *origin) stage(e *sink.Entry, refuse sink.Refuse, w *work, result *sink.
 			return err
 		}
 	}
-	m := mark{at: coordinateOf(e)}
+	if o.isHead(e, w) {
+		if err := o.begin(result); err != nil {
+			return err
+		}
+		result.Checkpoints++
+		return nil
+	}
+	m := mark{at: coordinateOf(e), sealedAt: e.Link.SealedAt}
 	start := len(w.lines)
 	w.lines = appendLine(w.lines, e)
 	length, limit := len(w.lines)-start-len("\n"), o.config.MaxLineBytes
@@ -480,42 +639,61 @@ func (o *origin) stage(e *sink.Entry, refuse sink.Refuse, w *work, result *sink.
 // the next line starts a new one: only directly behind a checkpoint, and one
 // that gives the new file a higher number than any before.
 func (o *origin) full(w *work) bool {
-	if o.size+int64(len(w.lines)) < o.config.MaxFileBytes {
+	if len(w.marks) == 0 {
+		if len(o.checkpoint) == 0 || o.number <= o.first {
+			return false
+		}
+	} else if last := w.marks[len(w.marks)-1].at; !last.checkpoint || last.number <= o.first {
 		return false
 	}
-	if len(w.marks) == 0 {
-		return len(o.checkpoint) > 0 && o.number > o.first
+	return o.size+int64(len(w.lines)) >= o.config.MaxFileBytes || o.aged(w)
+}
+
+// aged says whether the records of the newest file and the staged ones were
+// sealed over a longer time than a file may hold. That is told by the records:
+// a backlog that is delivered late makes no more files than it would have, and
+// no clock and no restart changes it.
+func (o *origin) aged(w *work) bool {
+	if o.config.MaxFileAge <= 0 {
+		return false
 	}
-	last := w.marks[len(w.marks)-1].at
-	return last.checkpoint && last.number > o.first
+	age := summary{records: o.summary.records, earliest: o.summary.earliest, latest: o.summary.latest}
+	for i := range w.marks {
+		age.note(w.marks[i].at, w.marks[i].sealedAt)
+	}
+	return age.records.used && age.latest-age.earliest >= int64(o.config.MaxFileAge)
 }
 
 // rotate writes the staged lines and starts a new file with the checkpoint
-// that ends the old one.
+// that ends the old one, which is sealed.
 func (o *origin) rotate(w *work, result *sink.Result) error {
 	if err := o.flush(w, result); err != nil {
 		return err
 	}
 	start := time.Now()
+	defer func() { result.Sync += time.Since(start) }()
 	f, err := o.create(o.number, o.checkpoint)
-	result.Sync += time.Since(start)
 	if err != nil {
 		return err // the old file is still the newest, and still full
 	}
 	old := o.newest
-	o.newest, o.first, o.size = f, o.number, 0
-	o.advance(coordinate{checkpoint: true, number: o.number}, len(o.checkpoint))
+	o.toSeal(o.first, &o.summary)
+	o.begun(f, o.number, o.checkpoint)
 	result.Bytes += o.size
+	o.rotated = true
 	if err := old.Close(); err != nil {
 		return fmt.Errorf("close file: %w", err)
 	}
-	return nil
+	return o.seal()
 }
 
 // flush writes the staged lines durably. What is remembered moves only then.
 func (o *origin) flush(w *work, result *sink.Result) error {
 	if len(w.lines) == 0 {
 		return nil
+	}
+	if err := o.begin(result); err != nil {
+		return err
 	}
 	start := time.Now()
 	if err := o.append(w.lines); err != nil {
@@ -525,8 +703,9 @@ func (o *origin) flush(w *work, result *sink.Result) error {
 	result.Sync += time.Since(start)
 	result.Bytes += int64(len(w.lines))
 	// Committed: a crash from here on costs nothing.
+	o.summary.write(w.lines)
 	for _, m := range w.marks {
-		o.advance(m.at, m.length)
+		o.advance(m)
 		switch {
 		case m.at.checkpoint:
 			result.Checkpoints++
@@ -543,39 +722,55 @@ func (o *origin) flush(w *work, result *sink.Result) error {
 
 func (o *origin) append(lines []byte) error {
 	path := o.path(o.first)
+	// Before, so that nothing goes to a file that was moved away, and after:
+	// what was acknowledged must be where it is looked for.
+	if err := o.unchanged(path, o.size); err != nil {
+		return err
+	}
 	if _, err := o.newest.Write(lines); err != nil {
 		return fmt.Errorf("append to %s: %w", path, err)
 	}
 	if err := o.newest.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", path, err)
 	}
-	// Somebody who moves files away must not make us write to nowhere.
+	return o.unchanged(path, o.size+int64(len(lines)))
+}
+
+// unchanged returns errStale unless the newest file is at path and has so many
+// bytes.
+func (o *origin) unchanged(path string, want int64) error {
 	if err := o.newest.At(path); err != nil {
 		return err
 	}
 	size, err := o.newest.Size()
-	if err != nil {
-		return err
+	if err == nil && size != want {
+		err = fmt.Errorf("%w: %s has %d bytes, want %d", errStale, path, size, want)
 	}
-	if size != o.size+int64(len(lines)) {
-		return fmt.Errorf("%w: %s has %d bytes, want %d", errStale, path, size, o.size+int64(len(lines)))
-	}
-	return nil
+	return err
 }
 
 // advance notes a durable line at the end of the newest file.
-func (o *origin) advance(at coordinate, length int) {
-	o.stored.add(o.first, o.size, int64(length), at)
-	o.size += int64(length)
+func (o *origin) advance(m mark) {
+	o.stored.add(o.first, o.size, int64(m.length), m.at)
+	o.summary.note(m.at, m.sealedAt)
+	o.size += int64(m.length)
 }
 
-// endsWith remembers the checkpoint that the newest file now ends with, if any.
+// endsWith remembers the checkpoint that the newest file now ends with, if any,
+// and the newest of all.
 func (o *origin) endsWith(w *work) {
-	last := w.marks[len(w.marks)-1]
 	o.checkpoint = o.checkpoint[:0]
-	if last.at.checkpoint {
-		o.checkpoint = append(o.checkpoint, w.lines[len(w.lines)-last.length:]...)
-		o.number = last.at.number
+	end := len(w.lines)
+	for i, m := range slices.Backward(w.marks) {
+		line := w.lines[end-m.length : end]
+		end -= m.length
+		if !m.at.checkpoint {
+			continue
+		}
+		if i == len(w.marks)-1 {
+			o.checkpoint, o.number = append(o.checkpoint, line...), m.at.number
+		}
+		o.sawCheckpoint(line, m.at)
 	}
 }
 

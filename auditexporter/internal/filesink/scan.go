@@ -58,6 +58,29 @@ func (l *locator) locate(line []byte) (coordinate, bool) {
 	return coordinate{false, number}, ok && bytes.HasPrefix(rest, l.record)
 }
 
+// sealedAt returns when the record of line was sealed, 0 if it does not tell.
+func (l *locator) sealedAt(line []byte) int64 {
+	at := bytes.Index(line, l.record)
+	if at < 0 {
+		return 0
+	}
+	const before, after = `,"prev":"`, `","sealed_at":"`
+	rest := line[at+len(l.record):]
+	if len(rest) < len(before)+2*chain.HashSize+len(after) {
+		return 0
+	}
+	rest, ok := bytes.CutPrefix(rest[len(before)+2*chain.HashSize:], []byte(after))
+	rest, negative := bytes.CutPrefix(rest, []byte("-"))
+	value, _, digits := cutUint(rest)
+	switch {
+	case !ok, !digits, value > math.MaxInt64:
+		return 0
+	case negative:
+		return -int64(value)
+	}
+	return int64(value)
+}
+
 // cutUint reads the decimal number at the start of b.
 func cutUint(b []byte) (value uint64, rest []byte, ok bool) {
 	n := 0

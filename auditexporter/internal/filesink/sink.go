@@ -5,6 +5,10 @@
 // folder for each origin:
 //
 //	<directory>/<instance>/<journal id>/<life>/<20-digit number>.jsonl
+//	<directory>/<instance>/<journal id>/<life>/<20-digit number>.manifest.json
+//
+// The second one describes a file that gets no more lines. docs/format.md has
+// both formats.
 //
 // What [Sink.Write] acknowledged survives a power cut and is stored once per
 // coordinate, or as a stub if its line would be too long. Lines are only ever
@@ -19,6 +23,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -39,6 +44,9 @@ type Config struct {
 	// MaxFileBytes is the size in bytes from which on a file is followed by a
 	// new one, at its next checkpoint.
 	MaxFileBytes int64
+	// MaxFileAge is the time over which the records of one file may have been
+	// sealed; at its next checkpoint another one follows. 0 is without end.
+	MaxFileAge time.Duration
 	// MaxLineBytes is the longest line of a client's record, in bytes without
 	// the newline, at most audit.MaxLine. A record of a longer one is refused.
 	// Checkpoints and what the collector itself seals have no such limit.
@@ -46,8 +54,14 @@ type Config struct {
 	// Logger is told of repairs, never of content.
 	Logger *zap.Logger
 
-	files   fileSystem // tests only
-	origins int        // tests only
+	// Retention removes sealed files.
+	Retention Retention
+	// MinFreeBytes is how much room there should be on the disk. 0 is any.
+	MinFreeBytes int64
+
+	files   fileSystem       // tests only
+	origins int              // tests only
+	now     func() time.Time // tests only
 }
 
 // Sink is an open store. Safe for concurrent use.
@@ -57,9 +71,11 @@ type Sink struct {
 
 	mu      sync.Mutex
 	origins map[string]*origin // guarded by mu, at most config.origins
+	before  map[string]*origin // guarded by mu, at most maxOrigins; those whose folder has to be read again
 	uses    uint64             // guarded by mu; counts Writes, the clock of what was used last
 	work    work               // guarded by mu
 	closed  bool               // guarded by mu
+	upkeep  upkeep             // guarded by mu
 }
 
 // Open opens the store and locks its directory. An error that wraps
@@ -70,6 +86,9 @@ func Open(config Config) (*Sink, error) {
 	}
 	if config.origins == 0 {
 		config.origins = maxOrigins
+	}
+	if config.now == nil {
+		config.now = time.Now
 	}
 	config.Directory = filepath.Clean(config.Directory)
 	if err := durable.MkdirAll(config.Directory); err != nil {
@@ -83,7 +102,7 @@ func Open(config Config) (*Sink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open file sink: %w", err)
 	}
-	return &Sink{config: config, lock: lock, origins: map[string]*origin{}}, nil
+	return &Sink{config: config, lock: lock, origins: map[string]*origin{}, before: map[string]*origin{}, upkeep: newUpkeep()}, nil
 }
 
 // Write stores entries durably, in order. When it returns nil all of them
@@ -142,25 +161,70 @@ func run(entries []sink.Entry) int {
 	return n
 }
 
-// inOrigin calls write with the origin of the given name.
+// inOrigin calls write with the origin of the given name. Where somebody else
+// changed a file under it, the folder is read again and all of it is written
+// once more: what of it went with the file is stored again.
 func (s *Sink) inOrigin(ctx context.Context, name string, write func(*origin) error) error {
-	err := ctx.Err()
-	var o *origin
-	if err == nil {
-		o, err = s.origin(ctx, name)
-	}
-	if err == nil {
-		err = write(o)
-		if errors.Is(err, errStale) {
-			// What is remembered of the folder is wrong: the next Write reads it.
-			delete(s.origins, o.name)
-			err = errors.Join(err, o.close())
-		}
+	err := s.onceInOrigin(ctx, name, write)
+	if errors.Is(err, errStale) {
+		err = s.reopen(ctx, name, err, write)
 	}
 	if err != nil {
 		return fmt.Errorf("write to origin %s: %w", name, err)
 	}
 	return nil
+}
+
+func (s *Sink) onceInOrigin(ctx context.Context, name string, write func(*origin) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	o, err := s.origin(ctx, name)
+	if err != nil {
+		return err
+	}
+	return write(o)
+}
+
+// reopen forgets what is remembered of an origin, since it is wrong, and writes
+// with what is on the disk now.
+func (s *Sink) reopen(ctx context.Context, name string, cause error, write func(*origin) error) error {
+	before := s.origins[name]
+	if before == nil {
+		return cause
+	}
+	delete(s.origins, before.name)
+	if err := before.close(); err != nil {
+		cause = errors.Join(cause, err)
+	}
+	if len(s.before) >= maxOrigins {
+		clear(s.before)
+	}
+	s.before[before.name] = before
+	s.upkeep.condition.Reopened++
+	s.config.Logger.Error("an audit file was moved, removed or changed under the collector; the store goes on without it,"+
+		" what it held is missing there until it is brought back", zap.String("origin", name), zap.Error(cause))
+	return s.onceInOrigin(ctx, name, write)
+}
+
+// holdDirectory makes and locks the directory again where another one, or none,
+// has taken its place.
+func (s *Sink) holdDirectory() error {
+	held, err := s.lock.Held()
+	if held || err != nil {
+		return err
+	}
+	if err := durable.MkdirAll(s.config.Directory); err != nil {
+		return err
+	}
+	lock, err := durable.LockDirectory(s.config.Directory)
+	if err != nil {
+		return fmt.Errorf("%s was replaced while the collector wrote to it, and the new one cannot be locked:"+
+			" stop what writes to it: %w", s.config.Directory, err)
+	}
+	old := s.lock
+	s.lock = lock
+	return old.Unlock()
 }
 
 // origin returns the origin of the given name, read from disk if need be.
@@ -171,9 +235,15 @@ func (s *Sink) origin(ctx context.Context, name string) (*origin, error) {
 		if err := s.evict(); err != nil {
 			return nil, err
 		}
+		if err := s.holdDirectory(); err != nil {
+			return nil, err
+		}
 		var err error
 		if o, err = newOrigin(&s.config, strings.Clone(name)); err != nil {
 			return nil, err
+		}
+		if before := s.before[name]; before != nil {
+			o.latest, o.latestAt = before.latest, before.latestAt
 		}
 		s.origins[o.name] = o
 	}
@@ -185,6 +255,7 @@ func (s *Sink) origin(ctx context.Context, name string) (*origin, error) {
 		}
 		return nil, err // a cut load goes on where it stopped
 	}
+	delete(s.before, o.name)
 	return o, nil
 }
 
@@ -199,12 +270,17 @@ func (s *Sink) evict() error {
 			oldest = o
 		}
 	}
-	// A file with an unsound tail must not be forgotten before it is cut.
-	if err := oldest.restore(); err != nil && !errors.Is(err, errStale) {
-		return fmt.Errorf("close origin %s: %w", oldest.name, err)
+	return s.forget(oldest)
+}
+
+// forget closes an origin. A file with an unsound tail must not be forgotten
+// before it is cut.
+func (s *Sink) forget(o *origin) error {
+	if err := o.restore(); err != nil && !errors.Is(err, errStale) {
+		return fmt.Errorf("close origin %s: %w", o.name, err)
 	}
-	delete(s.origins, oldest.name)
-	return oldest.close()
+	delete(s.origins, o.name)
+	return o.close()
 }
 
 // Close closes the files and frees the directory. Twice is fine.

@@ -31,8 +31,12 @@ type TelemetryBuilder struct {
 	ExporterAuditDigestMismatches    metric.Int64Counter
 	ExporterAuditDroppedRecords      metric.Int64Counter
 	ExporterAuditFailedRequests      metric.Int64Counter
+	ExporterAuditFreeBytes           metric.Int64Gauge
 	ExporterAuditMissedRecords       metric.Int64Counter
 	ExporterAuditQuarantinedRecords  metric.Int64Counter
+	ExporterAuditRemovedBytes        metric.Int64Counter
+	ExporterAuditRemovedFiles        metric.Int64Counter
+	ExporterAuditReopenings          metric.Int64Counter
 	ExporterAuditRepeatedLines       metric.Int64Counter
 	ExporterAuditReplayedRecords     metric.Int64Counter
 	ExporterAuditStoredRecords       metric.Int64Counter
@@ -101,6 +105,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		metric.WithUnit("{request}"),
 	)
 	errs = errors.Join(errs, err)
+	builder.ExporterAuditFreeBytes, err = builder.meter.Int64Gauge(
+		"otelcol_exporter_audit_free_bytes",
+		metric.WithDescription("Room that is left on the disk of the file sink. [Development]"),
+		metric.WithUnit("By"),
+	)
+	errs = errors.Join(errs, err)
 	builder.ExporterAuditMissedRecords, err = builder.meter.Int64Counter(
 		"otelcol_exporter_audit_missed_records",
 		metric.WithDescription("Records that an optional sink does not have, because its queue was full or the collector shut down while it was away. [Development]"),
@@ -111,6 +121,24 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_exporter_audit_quarantined_records",
 		metric.WithDescription("Records that the sink refused for good. They are in quarantine, a stub is durable in their place. [Development]"),
 		metric.WithUnit("{record}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ExporterAuditRemovedBytes, err = builder.meter.Int64Counter(
+		"otelcol_exporter_audit_removed_bytes",
+		metric.WithDescription("Bytes of the files that retention removed. [Development]"),
+		metric.WithUnit("By"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ExporterAuditRemovedFiles, err = builder.meter.Int64Counter(
+		"otelcol_exporter_audit_removed_files",
+		metric.WithDescription("Files that retention removed. The log names each with its SHA-256. [Development]"),
+		metric.WithUnit("{file}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ExporterAuditReopenings, err = builder.meter.Int64Counter(
+		"otelcol_exporter_audit_reopenings",
+		metric.WithDescription("Times that a file was moved, removed or changed under the collector and the store went on without it. Any is an alarm. [Development]"),
+		metric.WithUnit("{reopening}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ExporterAuditRepeatedLines, err = builder.meter.Int64Counter(

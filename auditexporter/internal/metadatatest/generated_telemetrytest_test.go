@@ -24,8 +24,12 @@ func TestSetupTelemetry(t *testing.T) {
 	tb.ExporterAuditDigestMismatches.Add(context.Background(), 1)
 	tb.ExporterAuditDroppedRecords.Add(context.Background(), 1)
 	tb.ExporterAuditFailedRequests.Add(context.Background(), 1)
+	tb.ExporterAuditFreeBytes.Record(context.Background(), 1)
 	tb.ExporterAuditMissedRecords.Add(context.Background(), 1)
 	tb.ExporterAuditQuarantinedRecords.Add(context.Background(), 1)
+	tb.ExporterAuditRemovedBytes.Add(context.Background(), 1)
+	tb.ExporterAuditRemovedFiles.Add(context.Background(), 1)
+	tb.ExporterAuditReopenings.Add(context.Background(), 1)
 	tb.ExporterAuditRepeatedLines.Add(context.Background(), 1)
 	tb.ExporterAuditReplayedRecords.Add(context.Background(), 1)
 	tb.ExporterAuditStoredRecords.Add(context.Background(), 1)
@@ -48,10 +52,22 @@ func TestSetupTelemetry(t *testing.T) {
 	AssertEqualExporterAuditFailedRequests(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
+	AssertEqualExporterAuditFreeBytes(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
 	AssertEqualExporterAuditMissedRecords(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualExporterAuditQuarantinedRecords(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualExporterAuditRemovedBytes(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualExporterAuditRemovedFiles(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualExporterAuditReopenings(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualExporterAuditRepeatedLines(t, testTel,

@@ -249,7 +249,7 @@ func BenchmarkUsualQueries(b *testing.B) {
 	b.ReportMetric(float64(*benchRows)/writing.Seconds(), "rows/s")
 	b.ReportMetric(float64(one[int64](b, dsn, "SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'audit_events'::regclass"))/
 		float64(*benchRows), "bytes/row")
-	run(b, dsn, "VACUUM ANALYZE audit_events")
+	run(b, dsn, "VACUUM ANALYSE audit_events")
 	for name, plan := range explain(b, dsn) {
 		fmt.Printf("\n%s and time\n%s\n", name, plan) // b.Log would cut it
 		require.NotContains(b, plan, "Seq Scan", name)

@@ -21,11 +21,11 @@ const (
 	classSchema     = "3F"
 	classAccess     = "42" // rights, names, columns
 
-	uniqueViolation  = "23505"
-	checkViolation   = "23514"
-	readOnly         = "25006"
-	noRight          = "42501"
-	statementTimeout = "57014"
+	uniqueViolation = "23505"
+	checkViolation  = "23514"
+	readOnly        = "25006"
+	noRight         = "42501"
+	queryCancelled  = "57014" // by statement_timeout, or by a person
 )
 
 // faultOf returns the database's error inside err, nil if there is none.

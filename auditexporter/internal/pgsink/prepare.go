@@ -173,7 +173,7 @@ func (m month) first() time.Time {
 const (
 	monthsPast  = 24
 	monthsAhead = 2
-	askAgain    = time.Minute
+	patience    = time.Minute
 )
 
 // preparePartitions asks for the partitions of a batch, and of the time to come.
@@ -182,20 +182,22 @@ const (
 func (s *Sink) preparePartitions(ctx context.Context, batch map[month]struct{}) error {
 	now := time.Now()
 	wanted := s.missingPartitions(now, batch)
-	for _, m := range wanted {
+	for i, m := range wanted {
 		made, err := s.makePartition(ctx, m)
-		if err != nil {
-			if fault := faultOf(err); fault == nil || !isPartitionFault(fault) {
-				return fmt.Errorf("make the partition of %s: %w", m.first().Format("2006-01"), err)
-			}
+		switch fault := faultOf(err); {
+		case err == nil && made:
+			s.askAgain(time.Time{}, m)
+		case err == nil:
+			s.askAgain(now.Add(patience), m)
+		case fault != nil && isPartitionFault(fault):
 			s.config.Logger.Warn("a partition cannot be made: its records go to the default partition, and move over once it can",
 				zap.String("table", s.config.Table.String()), zap.String("month", m.first().Format("2006-01")), zap.Error(err))
+			// The others would wait for the same thing, each for as long.
+			s.askAgain(now.Add(patience), wanted[i:]...)
+			return nil
+		default:
+			return fmt.Errorf("make the partition of %s: %w", m.first().Format("2006-01"), err)
 		}
-		s.mu.Lock()
-		if s.months[m] = now.Add(askAgain); made {
-			s.months[m] = time.Time{}
-		}
-		s.mu.Unlock()
 	}
 	return nil
 }
@@ -220,6 +222,15 @@ func (s *Sink) makePartition(ctx context.Context, m month) (made bool, err error
 		err = tx.Commit(ctx)
 	}
 	return made, postgres.Clean(err)
+}
+
+// askAgain sets when to ask for partitions again, zero for never.
+func (s *Sink) askAgain(at time.Time, months ...month) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range months {
+		s.months[m] = at
+	}
 }
 
 // isPartitionFault says that the partition is the matter, not the connection.

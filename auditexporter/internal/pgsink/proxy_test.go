@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/plog"
 
@@ -54,16 +55,19 @@ func newProxy(t *testing.T, dsn string) *proxy {
 		}
 	})
 	t.Cleanup(func() {
-		listener.Close()
+		assert.NoError(t, listener.Close())
 		p.mu.Lock()
 		for _, conn := range p.open {
-			conn.Close()
+			closeConn(conn)
 		}
 		p.mu.Unlock()
 		serving.Wait()
 	})
 	return p
 }
+
+// closeConn closes what may be closed already.
+func closeConn(conn net.Conn) { _ = conn.Close() }
 
 func (p *proxy) cutAtCommit(stored bool) {
 	p.mu.Lock()
@@ -110,19 +114,19 @@ func (p *proxy) disarm(sent []byte) string {
 }
 
 func (p *proxy) serve(client net.Conn) {
-	defer client.Close()
+	defer closeConn(client)
 	server, err := net.Dial("tcp", p.server)
 	if err != nil {
 		return
 	}
-	defer server.Close()
+	defer closeConn(server)
 	p.mu.Lock()
 	p.open = append(p.open, client, server)
 	p.mu.Unlock()
 	var cut sync.Mutex // held where answers are to be kept back
 	var back sync.WaitGroup
 	back.Go(func() {
-		defer client.Close()
+		defer closeConn(client)
 		buffer := make([]byte, 64<<10)
 		for {
 			n, err := server.Read(buffer)
@@ -144,7 +148,7 @@ func (p *proxy) serve(client net.Conn) {
 	for silent := false; ; {
 		n, err := client.Read(buffer)
 		if err != nil {
-			server.Close()
+			closeConn(server)
 			return
 		}
 		if silent = silent || p.swallows(buffer[:n]); silent {
@@ -152,7 +156,7 @@ func (p *proxy) serve(client net.Conn) {
 		}
 		switch p.disarm(buffer[:n]) {
 		case "before":
-			server.Close()
+			closeConn(server)
 			return
 		case "after":
 			cut.Lock() // for good

@@ -19,6 +19,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -62,7 +63,7 @@ type Sink struct {
 	closed  bool                // guarded by mu
 	running sync.WaitGroup      // added to under mu, while it is not closed
 	ready   bool                // guarded by mu: the tables are there
-	most    int                 // guarded by mu: entries of the next transaction, 0 for all
+	most    int                 // guarded by mu: entries of one transaction
 	months  map[month]time.Time // guarded by mu: when to ask for a partition again, zero for never
 }
 
@@ -80,7 +81,7 @@ func Open(config Config) (*Sink, error) {
 		parsed.ConnConfig.RuntimeParams["application_name"] = "otelaudit"
 	}
 	s := &Sink{
-		config: config, months: map[month]time.Time{}, preparing: make(chan struct{}, 1),
+		config: config, most: math.MaxInt, months: map[month]time.Time{}, preparing: make(chan struct{}, 1),
 		copiers: sync.Pool{New: func() any { return &copier{} }},
 	}
 	s.life, s.end = context.WithCancel(context.Background())
@@ -127,15 +128,18 @@ func (s *Sink) Close() error {
 	return nil
 }
 
-// closePool closes all connections. One whose network is silent is not waited
-// for: it says goodbye for up to 15 s.
+// closeTimeout bounds the wait for connections whose network is silent.
+const closeTimeout = 2 * time.Second
+
+// closePool closes all connections. One whose network is silent says goodbye for
+// up to 15 s, which is not waited for.
 func (s *Sink) closePool() {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
 		s.pool.Close()
 	}()
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(closeTimeout)
 	defer timer.Stop()
 	select {
 	case <-closed:
@@ -143,8 +147,9 @@ func (s *Sink) closePool() {
 	}
 }
 
-// Write stores entries in one transaction, all or none; in several, one behind
-// the other, where time was too short for that before.
+// Write stores entries in one transaction, all or none. Only where the database
+// was too slow for that in time it stores a part at a time, so that an attempt
+// that is cut off has stored something.
 func (s *Sink) Write(ctx context.Context, entries []sink.Entry, refuse sink.Refuse) (sink.Result, error) {
 	ctx, done, err := s.begin(ctx)
 	if err != nil {
@@ -154,20 +159,23 @@ func (s *Sink) Write(ctx context.Context, entries []sink.Entry, refuse sink.Refu
 	if len(entries) == 0 {
 		return sink.Result{}, nil
 	}
+	if err := s.prepare(ctx, entries); err != nil {
+		return sink.Result{}, s.explain(ctx, err)
+	}
 	var total sink.Result
-	for portion := s.portion(len(entries)); len(entries) > 0; {
-		n := min(portion, len(entries))
-		result, err := s.write(ctx, entries[:n], refuse)
+	for size := s.part(len(entries)); len(entries) > 0; {
+		part := entries[:min(size, len(entries))]
+		result, err := s.write(ctx, part, refuse)
 		if err != nil {
-			if isLate(ctx, err) {
-				s.narrow(n)
+			if total.Stored == 0 {
+				s.shrink(len(part), err)
 			}
 			return total, s.explain(ctx, err)
 		}
 		add(&total, &result)
-		entries = entries[n:]
+		entries = entries[len(part):]
 	}
-	s.widen()
+	s.grow()
 	return total, nil
 }
 
@@ -180,43 +188,35 @@ func add(total, more *sink.Result) {
 	total.Sync += more.Sync
 }
 
-// maxPortions bounds the transactions of one batch: too many take too long as
-// well, and each attempt begins anew.
-const maxPortions = 64
+// maxParts bounds the transactions of one batch. An outage makes them as small as
+// can be; but the next attempt looks again at each part that is stored, and with
+// too many of them it would get no further.
+const maxParts = 64
 
-// portion is how many of n entries go into a transaction.
-func (s *Sink) portion(n int) int {
+// part is how many of the entries of a batch go into one transaction.
+func (s *Sink) part(entries int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.most == 0 {
-		return n
+	return max(s.most, (entries+maxParts-1)/maxParts)
+}
+
+// shrink makes transactions smaller after one that took too long.
+func (s *Sink) shrink(entries int, err error) {
+	if !errors.Is(err, context.DeadlineExceeded) && !postgres.HasCode(err, queryCancelled) {
+		return
 	}
-	return max(s.most, (n+maxPortions-1)/maxPortions)
-}
-
-// narrow has transactions be smaller, because time was too short for one of n
-// entries: a batch that never fits would never be stored.
-func (s *Sink) narrow(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.most = max(n/2, 1)
+	s.most = max(1, min(s.most, entries/2))
 }
 
-// widen has them be larger again, once a whole batch is stored.
-func (s *Sink) widen() {
+// grow makes them larger after a batch that is stored.
+func (s *Sink) grow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.most *= 2; s.most > manyEntries {
-		s.most = 0
+	if s.most <= math.MaxInt/2 {
+		s.most *= 2
 	}
-}
-
-// manyEntries is more than the audit processor sends at once.
-const manyEntries = 10_000
-
-// isLate says that time was too short.
-func isLate(ctx context.Context, err error) bool {
-	return errors.Is(ctx.Err(), context.DeadlineExceeded) || postgres.HasCode(err, statementTimeout)
 }
 
 // Replay stores a record beside its stub, which it supersedes.
@@ -237,10 +237,10 @@ func (s *Sink) Replay(ctx context.Context, e *sink.Entry) (sink.Result, error) {
 // does not take our lock was faster.
 const maxTries = 3
 
+// rollbackTimeout bounds the wait for a server that is silent.
+const rollbackTimeout = time.Second
+
 func (s *Sink) write(ctx context.Context, entries []sink.Entry, refuse sink.Refuse) (sink.Result, error) {
-	if err := s.prepare(ctx, entries); err != nil {
-		return sink.Result{}, err
-	}
 	isolate := false
 	for try := 1; ; try++ {
 		result, err := s.transact(ctx, func(t *transaction) error {
@@ -295,16 +295,12 @@ func (s *Sink) transact(ctx context.Context, run func(*transaction) error) (resu
 	return t.result, nil
 }
 
-// patience is how long a network that went silent is waited for where nothing
-// depends on the answer.
-const patience = 2 * time.Second
-
 // rollback does nothing after a commit. Where it fails the pool drops the
 // connection, which ends the transaction as well.
 func rollback(ctx context.Context, tx pgx.Tx) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 	defer cancel()
-	_ = tx.Rollback(ctx)
+	_ = tx.Rollback(soon)
 }
 
 // explain says what a person can do, where only a person can.

@@ -128,8 +128,8 @@ const (
 	allowPoison  = `ALTER TABLE audit_events DROP CONSTRAINT no_poison`
 )
 
-// TestSink holds the sink to the contract.
-func TestSink(t *testing.T) {
+// TestConformance holds the sink to the contract.
+func TestConformance(t *testing.T) {
 	sinktest.Run(t, func(t *testing.T) *sinktest.Store {
 		dsn := pgtest.Database(t)
 		run(t, dsn, testTable(t).Schema(), forbidPoison)

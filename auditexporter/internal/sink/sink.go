@@ -76,6 +76,28 @@ type Sink interface {
 	Close() error
 }
 
+// Keeper is a Sink that has work beside writing: it removes what is old, and
+// looks at what it stores to.
+type Keeper interface {
+	// Upkeep does such work, a bounded part of it at a time. It is called
+	// before each Write. delivered, if not nil, is an entry before which every
+	// entry of its log is in every required sink of the pipeline, this one
+	// included: what does not precede it is not removed. A log is the lives of
+	// one instance and journal.
+	Upkeep(ctx context.Context, delivered *Entry) Condition
+}
+
+// Condition is what a Keeper did since the last call, and how it stands.
+type Condition struct {
+	Removed      int   // files that retention removed
+	RemovedBytes int64 // what they held
+	Reopened     int   // times that what is stored to was changed by others and was opened again
+	FreeBytes    int64 // room that is left; below 0 if nothing new is known
+	// Trouble is what an operator should see to although writes succeed. It
+	// is repeated in each Condition until it is over.
+	Trouble error
+}
+
 // Refuse takes a record that the sink refuses for good, and why: a text for
 // people without any of its content. When it returns nil the record is durable
 // elsewhere: only then does the sink store a stub in its place. Where it fails

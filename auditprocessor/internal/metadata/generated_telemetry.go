@@ -47,6 +47,8 @@ type TelemetryBuilder struct {
 	ProcessorAuditRefusedRecords     metric.Int64Counter
 	ProcessorAuditRepairedRecords    metric.Int64Counter
 	ProcessorAuditSealedRecords      metric.Int64Counter
+	ProcessorAuditSequenceFailures   metric.Int64Counter
+	ProcessorAuditSequenceFindings   metric.Int64Counter
 	ProcessorAuditStuckTime          metric.Float64ObservableGauge
 	ProcessorAuditSyncDuration       metric.Float64Histogram
 	ProcessorAuditTruncatedValues    metric.Int64Counter
@@ -289,6 +291,18 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	builder.ProcessorAuditSealedRecords, err = builder.meter.Int64Counter(
 		"otelcol_processor_audit_sealed_records",
 		metric.WithDescription("Client records that were made durable. [Development]"),
+		metric.WithUnit("{record}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ProcessorAuditSequenceFailures, err = builder.meter.Int64Counter(
+		"otelcol_processor_audit_sequence_failures",
+		metric.WithDescription("Writes of the file of producers' streams that failed. The next one writes what is missing. [Development]"),
+		metric.WithUnit("{failure}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ProcessorAuditSequenceFindings, err = builder.meter.Int64Counter(
+		"otelcol_processor_audit_sequence_findings",
+		metric.WithDescription("Records whose place in their producer's chain is not as it should be, sealed or refused, by finding. joined, repeat and ambiguous break no rule. [Development]"),
 		metric.WithUnit("{record}"),
 	)
 	errs = errors.Join(errs, err)

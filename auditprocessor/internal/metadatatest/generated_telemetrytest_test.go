@@ -55,6 +55,8 @@ func TestSetupTelemetry(t *testing.T) {
 	tb.ProcessorAuditRefusedRecords.Add(context.Background(), 1)
 	tb.ProcessorAuditRepairedRecords.Add(context.Background(), 1)
 	tb.ProcessorAuditSealedRecords.Add(context.Background(), 1)
+	tb.ProcessorAuditSequenceFailures.Add(context.Background(), 1)
+	tb.ProcessorAuditSequenceFindings.Add(context.Background(), 1)
 	tb.ProcessorAuditSyncDuration.Record(context.Background(), 1)
 	tb.ProcessorAuditTruncatedValues.Add(context.Background(), 1)
 	tb.ProcessorAuditVerifiedRecords.Add(context.Background(), 1)
@@ -113,6 +115,12 @@ func TestSetupTelemetry(t *testing.T) {
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualProcessorAuditSealedRecords(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualProcessorAuditSequenceFailures(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualProcessorAuditSequenceFindings(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualProcessorAuditStuckTime(t, testTel,

@@ -32,6 +32,7 @@ type TelemetryBuilder struct {
 	ReceiverAuditReceivedRecords metric.Int64Counter
 	ReceiverAuditRefusedRecords  metric.Int64Counter
 	ReceiverAuditRequests        metric.Int64Counter
+	ReceiverAuditUnknownFields   metric.Int64Counter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -110,6 +111,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_receiver_audit_requests",
 		metric.WithDescription("Requests by the status of their answer. [Development]"),
 		metric.WithUnit("{request}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverAuditUnknownFields, err = builder.meter.Int64Counter(
+		"otelcol_receiver_audit_unknown_fields",
+		metric.WithDescription("Protobuf fields of requests that this version of OTLP does not have, and that are not stored. [Development]"),
+		metric.WithUnit("{field}"),
 	)
 	errs = errors.Join(errs, err)
 	return &builder, errs

@@ -1,0 +1,115 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package sequence
+
+// Digest stands for a hash, an id or a key: two are the same if they stand for
+// the same. Zero stands for none.
+type Digest [16]byte
+
+// Head is the newest record of a stream.
+type Head struct {
+	Number int64  // 0: it had none
+	Sent   Digest // of its hash as it was sent
+	Stored Digest // of its hash as it was stored, which a receipt gives the producer; zero: the same
+	ID     Digest // of its record id
+	Key    Digest // of the key that proves the stream's records; zero: they are not proven
+	Ended  bool
+}
+
+// Record is a record that claims a place in a stream.
+type Record struct {
+	Place
+	Sent       Digest // of its hash as it was sent
+	Previous   Digest // of PreviousHash
+	PreviousID Digest // of Place.PreviousID
+	ID         Digest // of its record id
+	Key        Digest // of the key that proved it
+	NextKey    Digest // of the key that takes over after it
+}
+
+// Finding says what is wrong with a place: one word of a fixed list, empty for
+// nothing.
+type Finding string
+
+// The findings. The first three break no rule.
+const (
+	Joined    Finding = "joined"    // the first record that is known of the stream, but not its first
+	Repeat    Finding = "repeat"    // the newest record again
+	Ambiguous Finding = "ambiguous" // there is no stream id, so the place says nothing
+
+	Malformed  Finding = "malformed"    // an attribute has another type or form than the draft wants
+	Gap        Finding = "gap"          // records are missing before it
+	Fork       Finding = "fork"         // another record than the one that has this place
+	OutOfOrder Finding = "out_of_order" // behind a record of a higher number
+	Broken     Finding = "broken"       // the record before it is not the one it names
+	AfterEnd   Finding = "after_end"    // the stream has ended
+	KeyChange  Finding = "key_change"   // not proven by the stream's key, and no transition came before
+)
+
+// Findings are all that there are.
+var Findings = [...]Finding{Joined, Repeat, Ambiguous, Malformed, Gap, Fork, OutOfOrder, Broken, AfterEnd, KeyChange}
+
+// Violates says whether the finding breaks a rule.
+func (f Finding) Violates() bool {
+	return f != "" && f != Joined && f != Repeat && f != Ambiguous
+}
+
+// Judge compares a record with the head of its stream, nil if the stream is not
+// known.
+func Judge(head *Head, r *Record) Finding {
+	switch {
+	case r.Malformed:
+		return Malformed
+	case r.StreamID == "":
+		return Ambiguous
+	case head == nil && (r.Number > 1 || r.Previous != Digest{} || r.PreviousID != Digest{}):
+		return Joined
+	case head == nil:
+		return ""
+	case r.Sent == head.Sent:
+		return Repeat
+	case head.Ended:
+		return AfterEnd
+	case head.Key != Digest{} && r.Key != head.Key:
+		return KeyChange
+	}
+	return judgeOrder(head, r)
+}
+
+func judgeOrder(head *Head, r *Record) Finding {
+	first := r.Number <= 1 && r.Previous == Digest{} && r.PreviousID == Digest{}
+	if r.Number > 0 && head.Number > 0 {
+		switch {
+		case r.Number == head.Number || first:
+			return Fork
+		case r.Number < head.Number:
+			return OutOfOrder
+		case r.Number-head.Number > 1:
+			return Gap
+		}
+	}
+	if r.Previous != (Digest{}) && r.Previous != head.Sent && r.Previous != head.Stored ||
+		r.PreviousID != (Digest{}) && r.PreviousID != head.ID {
+		return Broken
+	}
+	return ""
+}
+
+// Next is the head after a record, and whether it has moved: what repeats, or
+// has no place of its own, moves nothing.
+func Next(head *Head, r *Record, f Finding) (next Head, moved bool) {
+	switch f {
+	case "", Joined, Gap, Broken:
+	default:
+		return Head{}, false
+	}
+	next = Head{Number: r.Number, Sent: r.Sent, ID: r.ID, Key: r.Key, Ended: r.End}
+	if r.Number == 0 && head != nil {
+		next.Number = head.Number
+	}
+	if r.NextKey != (Digest{}) {
+		next.Key = r.NextKey
+	}
+	return next, true
+}

@@ -1,0 +1,142 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package filesink
+
+import (
+	"crypto/sha256"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelaudit/otelaudit/audit"
+)
+
+// checkManifests compares every manifest with the file that it describes, if
+// that is there.
+func checkManifests(t testing.TB, folder, origin string) {
+	t.Helper()
+	listed, err := disk{}.names(folder)
+	require.NoError(t, err)
+	for _, name := range listed {
+		if !isManifest(name) {
+			continue
+		}
+		first, ok := parseName(name, manifestExtension)
+		require.True(t, ok, name)
+		m, err := readManifest(disk{}, folder, origin, first)
+		require.NoError(t, err)
+		text, err := os.ReadFile(filepath.Join(folder, m.file))
+		if os.IsNotExist(err) {
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, describe(t, origin, first, text), m)
+	}
+}
+
+// describe makes the manifest of text another way.
+func describe(t testing.TB, origin string, first uint64, text []byte) manifest {
+	t.Helper()
+	m := manifest{origin: origin, file: fileName(first), bytes: int64(len(text)), sha256: sha256.Sum256(text)}
+	for line := range strings.Lines(string(text)) {
+		m.lines++
+		if at := checkLine(t, origin, []byte(line)); at.checkpoint {
+			m.checkpoint, m.hasCheckpoint = at.number, true
+			continue
+		}
+		sealedAt := parsed(t, line).Link.SealedAt
+		if !m.records.used {
+			m.earliest, m.latest = sealedAt, sealedAt
+		}
+		m.earliest, m.latest = min(m.earliest, sealedAt), max(m.latest, sealedAt)
+		m.records.add(parsed(t, line).Link.Index)
+	}
+	return m
+}
+
+func parsed(t testing.TB, line string) audit.Line {
+	t.Helper()
+	l, err := audit.ParseLine([]byte(strings.TrimSuffix(line, "\n")))
+	require.NoError(t, err)
+	return l
+}
+
+// checkSealed requires a manifest beside each file but the newest, which has
+// none, and that those are read-only.
+func checkSealed(t testing.TB, folder string) {
+	t.Helper()
+	list, err := listFolder(disk{}, folder)
+	require.NoError(t, err)
+	for i, first := range list.files {
+		sealed := i < len(list.files)-1
+		require.Equal(t, sealed, list.manifests[first], fileName(first))
+		info, err := os.Stat(filepath.Join(folder, fileName(first)))
+		require.NoError(t, err)
+		if sealed {
+			require.Equal(t, os.FileMode(sealedMode), info.Mode(), fileName(first))
+		} else {
+			require.Equal(t, os.FileMode(fileMode), info.Mode(), fileName(first))
+		}
+	}
+}
+
+const manifestVector = `{"bytes":"5120","checkpoint":"12","earliest":"1790000000000000000","file":"00000000000000000004.jsonl",` +
+	`"first":"4","last":"11","latest":"1790000000000000007","lines":"10","origin":"host-1/00112233445566ff/20261123T090700Z-0a0b0c0d",` +
+	`"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}` + "\n"
+
+func TestManifestVector(t *testing.T) {
+	m := manifest{
+		origin: testOrigin, file: fileName(4), bytes: 5120, lines: 10, sha256: sha256.Sum256(nil),
+		records: span{4, 11, true}, earliest: 1_790_000_000_000_000_000, latest: 1_790_000_000_000_000_007,
+		checkpoint: 12, hasCheckpoint: true,
+	}
+	assert.Equal(t, manifestVector, string(m.encode()))
+	read, err := parseManifest([]byte(manifestVector))
+	require.NoError(t, err)
+	assert.Equal(t, m, read)
+	assert.Equal(t, uint64(12), m.end())
+
+	bare := manifest{origin: testOrigin, file: fileName(0)}
+	read, err = parseManifest(bare.encode())
+	require.NoError(t, err)
+	assert.Equal(t, bare, read)
+}
+
+func TestNoManifest(t *testing.T) {
+	for name, text := range map[string]string{
+		"empty":                  "",
+		"another order":          strings.Replace(manifestVector, `"first":"4","last":"11"`, `"last":"11","first":"4"`, 1),
+		"a space":                strings.Replace(manifestVector, `,`, `, `, 1),
+		"a number for a string":  strings.Replace(manifestVector, `"12"`, `12`, 1),
+		"a member missing":       strings.Replace(manifestVector, `"last":"11",`, ``, 1),
+		"another member":         strings.Replace(manifestVector, `"first"`, `"extra":"1","first"`, 1),
+		"a member twice":         strings.Replace(manifestVector, `"first"`, `"file":"a","first"`, 1),
+		"a range turned":         strings.Replace(manifestVector, `"last":"11"`, `"last":"3"`, 1),
+		"a time range turned":    strings.Replace(manifestVector, `"latest":"179`, `"latest":"178`, 1),
+		"a negative length":      strings.Replace(manifestVector, `"5120"`, `"-1"`, 1),
+		"a short hash":           strings.Replace(manifestVector, `b855"`, `b8"`, 1),
+		"no line feed":           strings.TrimSuffix(manifestVector, "\n"),
+		"longer than any can be": strings.Replace(manifestVector, "host-1", strings.Repeat("h", maxManifest), 1),
+	} {
+		_, err := parseManifest([]byte(text))
+		assert.ErrorIs(t, err, errManifest, name)
+	}
+}
+
+func FuzzParseManifest(f *testing.F) {
+	f.Add([]byte(manifestVector))
+	f.Add((&manifest{origin: "o", file: "f"}).encode())
+	f.Fuzz(func(t *testing.T, text []byte) {
+		m, err := parseManifest(text)
+		if err != nil {
+			require.ErrorIs(t, err, errManifest)
+			return
+		}
+		require.Equal(t, string(text), string(m.encode()), "another spelling passes")
+	})
+}

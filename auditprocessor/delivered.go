@@ -1,0 +1,118 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditprocessor
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/otelaudit/otelaudit/internal/receipt"
+)
+
+// maxRemembered is how many quarantined records a processor knows of.
+const maxRemembered = 1 << 16
+
+// quarantineMemory remembers which records required sinks refused for good, the newest
+// of this process. Safe for concurrent use.
+type quarantineMemory struct {
+	mu    sync.Mutex
+	known map[coordinate]string // guarded by mu; which sink refused it
+	order []coordinate          // guarded by mu; oldest first, some of them known no more
+}
+
+// note takes in what an exporter did with a record.
+func (q *quarantineMemory) note(r *receipt.Report) {
+	at := coordinate{r.Origin, r.Index}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch r.Action {
+	case receipt.Quarantined:
+		if q.known == nil {
+			q.known = map[coordinate]string{}
+		}
+		if _, again := q.known[at]; again {
+			return
+		}
+		q.known[at] = r.Sink
+		if q.order = append(q.order, at); len(q.order) > maxRemembered {
+			delete(q.known, q.order[0])
+			q.order = q.order[1:]
+		}
+	case receipt.Replayed:
+		delete(q.known, at)
+	}
+}
+
+// by returns the sink that refused a record, empty if none did.
+func (q *quarantineMemory) by(at coordinate) string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.known[at]
+}
+
+// refuseFlagged refuses what is only flagged otherwise.
+func refuseFlagged(verdicts []verdict) {
+	for i := range verdicts {
+		if len(verdicts[i].reasons) > 0 {
+			verdicts[i].refused = true
+		}
+	}
+}
+
+// tellDelivery adds to a receipt what is known of the delivery of its records.
+func (p *auditProcessor) tellDelivery(filled *receipt.Receipt, results []receipt.Result) {
+	filled.Checkpoint = p.published.Load()
+	for i := range results {
+		results[i].QuarantinedBy = p.quarantined.by(coordinateOf(&results[i].Link))
+	}
+	filled.Sinks = p.sinks.statuses(filled.Pending)
+}
+
+// sinkBoard remembers how the last attempt of each sink ended. Safe for
+// concurrent use.
+type sinkBoard struct {
+	mu    sync.Mutex
+	known map[string]receipt.SinkStatus // guarded by mu; by id: as many as there are exporters
+}
+
+func (b *sinkBoard) note(a receipt.Attempt) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.known == nil {
+		b.known = map[string]receipt.SinkStatus{}
+	}
+	s := b.known[a.Sink]
+	s.Sink, s.Type, s.Code, s.LastAttempt = a.Sink, a.Type, a.Code, time.Now()
+	if s.Attempts++; a.Code == "" {
+		s.Attempts = 0
+	}
+	b.known[a.Sink] = s
+}
+
+// statuses says how the sinks stand to records that are delivered, or pending.
+// Whether pending ones are among those that a sink is being sent is not known:
+// a sink that fails holds them up in any case, one that does not says nothing of
+// them.
+func (b *sinkBoard) statuses(pending bool) []receipt.SinkStatus {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	statuses := slices.SortedFunc(maps.Values(b.known), func(x, y receipt.SinkStatus) int { return strings.Compare(x.Sink, y.Sink) })
+	for i := range statuses {
+		s := &statuses[i]
+		switch {
+		case !pending:
+			*s = receipt.SinkStatus{Sink: s.Sink, Type: s.Type, Delivery: receipt.DeliverySuccess}
+		case s.Code == receipt.CodeTimeout:
+			s.Delivery = receipt.DeliveryTimeout
+		case s.Code != "":
+			s.Delivery = receipt.DeliveryRetrying
+		default:
+			s.Delivery = receipt.DeliveryUnknown
+		}
+	}
+	return statuses
+}

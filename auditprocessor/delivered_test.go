@@ -1,0 +1,130 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditprocessor
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/otelaudit/otelaudit/audit"
+	"github.com/otelaudit/otelaudit/internal/receipt"
+)
+
+// ask sends a copy of a request whose caller waits for the delivery.
+func ask(t *testing.T, p *auditProcessor, logs plog.Logs, stopping <-chan struct{}) *receipt.Receipt {
+	t.Helper()
+	filled := &receipt.Receipt{AwaitDelivery: stopping}
+	sent := plog.NewLogs()
+	logs.CopyTo(sent)
+	require.NoError(t, p.ConsumeLogs(receipt.NewContext(t.Context(), filled), sent))
+	require.True(t, filled.Filled())
+	return filled
+}
+
+func TestDeliveryIsAwaitedForWhoAsks(t *testing.T) {
+	sink := newSinkFake()
+	sink.setDown(errors.New("no room"))
+	config := testConfig(t, t.TempDir())
+	config.AckTimeout = 20 * time.Millisecond
+	p := startProcessor(t, config, sink)
+	never, one := make(chan struct{}), event("one")
+	require.True(t, ask(t, p, one, never).Pending)
+
+	config.AckTimeout = time.Minute
+	stopping := make(chan struct{})
+	close(stopping)
+	require.True(t, ask(t, p, one, stopping).Pending, "who stops waits no more")
+
+	sink.setDown(nil)
+	filled := ask(t, p, one, never)
+	require.False(t, filled.Pending)
+	sink.waitFor(t, func() bool { return len(sink.checkpoints) > 0 })
+	soon(t, func() bool {
+		filled = ask(t, p, one, never)
+		return filled.Checkpoint.Covers(&filled.Results[0].Link)
+	})
+	require.Contains(t, sink.checkpoints, string(filled.Checkpoint.Note))
+	require.Empty(t, filled.Results[0].QuarantinedBy)
+	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+func TestQuarantinedIsToldToWhoAsks(t *testing.T) {
+	config := testConfig(t, t.TempDir())
+	p, _ := startOn(t, config, newStockFake(refusing("a-1")), componenttest.NewNopHost())
+	sent := events(ids("a", 3)...)
+	filled := ask(t, p, sent, make(chan struct{}))
+	require.False(t, filled.Pending)
+	for i, want := range []bool{false, true, false} {
+		require.Equal(t, want, filled.Results[i].QuarantinedBy != "", i)
+	}
+	again := ask(t, p, sent, make(chan struct{}))
+	require.NotEmpty(t, again.Results[1].QuarantinedBy)
+	require.Equal(t, filled.Results[1].Hash, again.Results[1].Hash)
+	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+func TestInvalidIsRefusedForWhoAsks(t *testing.T) {
+	p := startProcessor(t, testConfig(t, t.TempDir()), newSinkFake())
+	bad := func() plog.Logs {
+		logs := events("a", "b")
+		logs.ResourceLogs().At(0).ScopeLogs().At(1).LogRecords().At(0).Attributes().Remove(audit.AttributeActorID)
+		return logs
+	}
+	filled := &receipt.Receipt{RejectInvalid: true}
+	err := p.ConsumeLogs(receipt.NewContext(t.Context(), filled), bad())
+	require.True(t, receipt.IsRefused(err), "%v", err)
+	require.Empty(t, filled.Results[0].Reasons)
+	require.Contains(t, filled.Results[1].Reasons[0], audit.AttributeActorID)
+	require.False(t, filled.Results[0].Sealed)
+	require.NoError(t, p.ConsumeLogs(t.Context(), bad()), "flagged for everybody else")
+	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+func TestQuarantineMemory(t *testing.T) {
+	var q quarantineMemory
+	note := func(action receipt.Action, index int) {
+		q.note(&receipt.Report{Action: action, Origin: "o", Index: uint64(index), Sink: "s"})
+	}
+	for i := range maxRemembered + 1 {
+		note(receipt.Quarantined, i)
+		note(receipt.Quarantined, i)
+	}
+	require.Empty(t, q.by(coordinate{"o", 0}), "the oldest is forgotten")
+	require.Equal(t, "s", q.by(coordinate{"o", 1}))
+	require.Len(t, q.known, maxRemembered)
+	note(receipt.Dropped, 1)
+	require.NotEmpty(t, q.by(coordinate{"o", 1}), "given up is not delivered")
+	note(receipt.Replayed, 1)
+	require.Empty(t, q.by(coordinate{"o", 1}))
+}
+
+func TestSinkBoard(t *testing.T) {
+	var b sinkBoard
+	require.Empty(t, b.statuses(true))
+	for _, a := range []receipt.Attempt{
+		{Sink: "audit/b", Type: "http", Code: receipt.CodeTimeout}, {Sink: "audit/a", Type: "file"},
+		{Sink: "audit/b", Type: "http", Code: receipt.CodeFailed}, {Sink: "audit/c", Type: "postgres", Code: receipt.CodeTimeout},
+	} {
+		b.note(a)
+	}
+	pending := b.statuses(true)
+	require.Len(t, pending, 3)
+	for i, want := range []receipt.SinkStatus{
+		{Sink: "audit/a", Type: "file", Delivery: receipt.DeliveryUnknown},
+		{Sink: "audit/b", Type: "http", Delivery: receipt.DeliveryRetrying, Attempts: 2, Code: receipt.CodeFailed},
+		{Sink: "audit/c", Type: "postgres", Delivery: receipt.DeliveryTimeout, Attempts: 1, Code: receipt.CodeTimeout},
+	} {
+		require.WithinDuration(t, time.Now(), pending[i].LastAttempt, time.Minute)
+		pending[i].LastAttempt = time.Time{}
+		require.Equal(t, want, pending[i])
+	}
+	require.Equal(t, receipt.SinkStatus{Sink: "audit/b", Type: "http", Delivery: receipt.DeliverySuccess}, b.statuses(false)[1])
+	b.note(receipt.Attempt{Sink: "audit/b", Type: "http"})
+	require.Zero(t, b.statuses(true)[1].Attempts)
+}

@@ -1,0 +1,224 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditprocessor
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/otelaudit/otelaudit/audit/sequence"
+	"github.com/otelaudit/otelaudit/internal/durable"
+)
+
+// producersFile holds, in the journal's directory, the newest record of each
+// producer's stream. After its magic it is a sequence of entries, numbers in
+// big endian; of several for one stream the last counts:
+//
+//	stream [16] | number i64 | sent [16] | stored [16] | record id [16] | key [16] | ended u8 | CRC-32C u32
+//
+// All but the number are blinded under the journal's secret. An entry is synced
+// before the request that it is of is answered. What a crash cut off at the end
+// was never answered: the producer sends it again.
+const (
+	producersFile  = "producers"
+	producersMagic = "oap1"
+	entrySize      = 16 + 8 + 4*16 + 1 + 4
+	// compactAt is how many entries more than streams the file may have, and as
+	// many again as there are streams.
+	compactAt = 4096
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func appendEntry(dst []byte, h *streamHead) []byte {
+	start := len(dst)
+	dst = append(dst, h.stream[:]...)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(h.head.Number))
+	for _, digest := range [...]*sequence.Digest{&h.head.Sent, &h.head.Stored, &h.head.ID, &h.head.Key} {
+		dst = append(dst, digest[:]...)
+	}
+	ended := byte(0)
+	if h.head.Ended {
+		ended = 1
+	}
+	dst = append(dst, ended)
+	return binary.BigEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
+}
+
+// parseEntry reads one entry; ok is false where it does not hold.
+func parseEntry(b []byte) (h streamHead, ok bool) {
+	sum := binary.BigEndian.Uint32(b[entrySize-4:])
+	if crc32.Checksum(b[:entrySize-4], castagnoli) != sum {
+		return streamHead{}, false
+	}
+	b = b[copy(h.stream[:], b):]
+	h.head.Number = int64(binary.BigEndian.Uint64(b))
+	b = b[8:]
+	for _, digest := range [...]*sequence.Digest{&h.head.Sent, &h.head.Stored, &h.head.ID, &h.head.Key} {
+		b = b[copy(digest[:], b):]
+	}
+	h.head.Ended = b[0] == 1
+	return h, b[0] <= 1 && h.head.Number >= 0
+}
+
+// parseHeads reads the file. An entry at its end that is cut or does not hold
+// was being written; one before others is damage.
+func parseHeads(data []byte) ([]streamHead, error) {
+	rest, found := bytes.CutPrefix(data, []byte(producersMagic))
+	if !found {
+		return nil, errors.New("is not a file of producers' streams")
+	}
+	var heads []streamHead
+	for len(rest) >= entrySize {
+		h, ok := parseEntry(rest[:entrySize])
+		rest = rest[entrySize:]
+		switch {
+		case ok:
+			heads = append(heads, h)
+		case len(rest) >= entrySize && hasEntry(rest):
+			return nil, fmt.Errorf("entry %d is damaged", len(heads))
+		default:
+			return heads, nil
+		}
+	}
+	return heads, nil
+}
+
+func hasEntry(rest []byte) bool {
+	for ; len(rest) >= entrySize; rest = rest[entrySize:] {
+		if _, ok := parseEntry(rest[:entrySize]); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// headFile appends to the file of producers' streams. Safe for concurrent use.
+type headFile struct {
+	path string
+
+	mu      sync.Mutex
+	file    *os.File // guarded by mu; nil: has to be written anew
+	entries int      // guarded by mu; in the file
+	closed  bool     // guarded by mu
+}
+
+// openHeads reads the file in directory, if there is one. It is written anew
+// with the first replace.
+func openHeads(directory string) (*headFile, []streamHead, error) {
+	f := &headFile{path: filepath.Join(directory, producersFile)}
+	data, err := os.ReadFile(f.path)
+	if errors.Is(err, os.ErrNotExist) {
+		return f, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read producers' streams: %w", err)
+	}
+	heads, err := parseHeads(data)
+	if err != nil {
+		return nil, nil, fmt.Errorf("producers' streams %s: %w: remove it, and each stream begins anew, marked `joined`", f.path, err)
+	}
+	return f, heads, nil
+}
+
+// replace writes the file anew.
+func (f *headFile) replace(all []streamHead) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.rewrite(all)
+}
+
+func (f *headFile) rewrite(all []streamHead) error {
+	data := make([]byte, 0, len(producersMagic)+entrySize*len(all))
+	data = append(data, producersMagic...)
+	for i := range all {
+		data = appendEntry(data, &all[i])
+	}
+	err := f.letGo()
+	if err == nil {
+		err = durable.WriteFile(f.path, data)
+	}
+	if err == nil {
+		f.file, err = os.OpenFile(f.path, os.O_WRONLY|os.O_APPEND, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("write producers' streams: %w", err)
+	}
+	f.entries = len(all)
+	return nil
+}
+
+// letGo closes the file that is appended to.
+func (f *headFile) letGo() error {
+	if f.file == nil {
+		return nil
+	}
+	file := f.file
+	f.file = nil
+	return file.Close()
+}
+
+// save appends what take hands out and syncs it; who waited meanwhile finds it
+// done. Where that is not possible, or the file has grown too long, it is
+// written anew from all.
+func (f *headFile) save(take, all func() []streamHead) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	heads := take()
+	if f.closed {
+		if len(heads) == 0 {
+			return nil
+		}
+		return fmt.Errorf("write producers' streams: %w", os.ErrClosed)
+	}
+	if len(heads) == 0 && f.file != nil {
+		return nil
+	}
+	if f.file != nil && f.entries+len(heads) <= 2*f.live(all)+compactAt {
+		err := f.append(heads)
+		if err == nil {
+			return nil
+		}
+		return errors.Join(err, f.letGo())
+	}
+	return f.rewrite(all())
+}
+
+// live is how many streams there are, asked for only where the file is long.
+func (f *headFile) live(all func() []streamHead) int {
+	if f.entries < compactAt {
+		return 0
+	}
+	return len(all())
+}
+
+func (f *headFile) append(heads []streamHead) error {
+	var data []byte
+	for i := range heads {
+		data = appendEntry(data, &heads[i])
+	}
+	if _, err := f.file.Write(data); err != nil {
+		return fmt.Errorf("write producers' streams: %w", err)
+	}
+	if err := f.file.Sync(); err != nil {
+		return fmt.Errorf("sync producers' streams: %w", err)
+	}
+	f.entries += len(heads)
+	return nil
+}
+
+// close saves what is left.
+func (f *headFile) close(save func() error) error {
+	err := save()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	return errors.Join(err, f.letGo())
+}

@@ -1,0 +1,405 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditprocessor
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/processor"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/otelaudit/otelaudit/audit"
+	"github.com/otelaudit/otelaudit/audit/canonical"
+	"github.com/otelaudit/otelaudit/audit/sequence"
+	"github.com/otelaudit/otelaudit/auditprocessor/internal/metadata"
+	"github.com/otelaudit/otelaudit/auditprocessor/internal/metadatatest"
+	"github.com/otelaudit/otelaudit/internal/journal"
+	"github.com/otelaudit/otelaudit/internal/receipt"
+)
+
+// chained is a request with the records of one stream that have these numbers.
+// Each names the hash of the one with the number before.
+func chained(t testing.TB, stream string, numbers ...int64) plog.Logs {
+	t.Helper()
+	logs := plog.NewLogs()
+	for _, number := range numbers {
+		one := chainedRecord(t, stream, number)
+		one.ResourceLogs().MoveAndAppendTo(logs.ResourceLogs())
+	}
+	return logs
+}
+
+func chainedRecord(t testing.TB, stream string, number int64) plog.Logs {
+	t.Helper()
+	logs := event(fmt.Sprintf("%s-%d", stream, number))
+	record := logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0)
+	record.SetTimestamp(1) // so that it is the same each time
+	record.SetObservedTimestamp(1)
+	record.Attributes().PutStr(audit.AttributeSequenceStreamID, stream)
+	record.Attributes().PutInt(audit.AttributeSequenceNumber, number)
+	if number > 1 {
+		record.Attributes().PutStr(audit.AttributeSequencePreviousHash, hashOf(t, chainedRecord(t, stream, number-1)))
+	}
+	return logs
+}
+
+func hashOf(t testing.TB, logs plog.Logs) string {
+	t.Helper()
+	record := logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0)
+	form, err := new(canonical.Encoder).AppendRecord(nil, record)
+	require.NoError(t, err)
+	sum := sha256.Sum256(form)
+	return hex.EncodeToString(sum[:])
+}
+
+// send seals a request and returns the results and the findings among them.
+func sendChained(t testing.TB, p *auditProcessor, logs plog.Logs) (findings []string, err error) {
+	t.Helper()
+	filled := &receipt.Receipt{}
+	err = p.ConsumeLogs(receipt.NewContext(context.Background(), filled), logs)
+	for _, result := range filled.Results {
+		finding := ""
+		for _, reason := range result.Reasons {
+			if rest, found := strings.CutPrefix(reason, "audit.sequence: "); found {
+				finding = rest
+			}
+		}
+		findings = append(findings, finding)
+	}
+	return findings, err
+}
+
+// TestProducerChain follows a stream over restarts: what is missing, swapped,
+// forked or behind the end is found once, and a retry is none of it.
+func TestProducerChain(t *testing.T) {
+	directory := t.TempDir()
+	sink := newSinkFake()
+	telemetry := componenttest.NewTelemetry()
+	start := func() *auditProcessor {
+		p, err := newProcessor(processor.Settings{ID: component.NewID(metadata.Type), TelemetrySettings: telemetry.NewTelemetrySettings()}, testConfig(t, directory), sink)
+		require.NoError(t, err)
+		require.NoError(t, p.Start(context.Background(), componenttest.NewNopHost()))
+		return p
+	}
+	p := start()
+	restart := func() { require.NoError(t, p.Shutdown(t.Context())); p = start() }
+	expect := func(logs plog.Logs, want ...string) {
+		t.Helper()
+		findings, err := sendChained(t, p, logs)
+		require.NoError(t, err)
+		assert.Equal(t, want, findings)
+	}
+	expect(chained(t, "a", 1, 2), "", "")
+	restart()
+	expect(chained(t, "a", 3), "")
+	expect(chained(t, "a", 1, 2, 3), "", "", "") // again, and known
+	expect(chained(t, "a", 3, 4), "", "")
+	restart()
+	expect(chained(t, "a", 6), "gap")
+	expect(chained(t, "a", 5), "out_of_order")
+	expect(chained(t, "a", 7), "")
+
+	fork := chained(t, "a", 7)
+	fork.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().PutStr(audit.AttributeRecordID, "other")
+	expect(fork, "fork")
+	broken := chained(t, "a", 8)
+	broken.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().PutStr(audit.AttributeSequencePreviousHash, strings.Repeat("0", 64))
+	expect(broken, "broken")
+	end := chained(t, "b", 1)
+	end.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().PutBool(audit.AttributeSequenceEnd, true)
+	expect(end, "")
+	restart()
+	expect(chained(t, "b", 2), "after_end")
+	expect(chained(t, "c", 4), "") // joined: marked, and no fault
+	require.NoError(t, p.Shutdown(t.Context()))
+	sink.check(t, publicKey(t, directory))
+
+	point := func(finding string) metricdata.DataPoint[int64] {
+		return metricdata.DataPoint[int64]{Value: 1, Attributes: attribute.NewSet(attribute.String("finding", finding))}
+	}
+	metadatatest.AssertEqualProcessorAuditSequenceFindings(t, telemetry, []metricdata.DataPoint[int64]{
+		point("gap"), point("out_of_order"), point("fork"), point("broken"), point("after_end"), point("joined"),
+	}, metricdatatest.IgnoreTimestamp())
+	require.NoError(t, telemetry.Shutdown(context.Background()))
+}
+
+// TestProducerChainRejects: a request with a record out of its place is refused,
+// whole, and moves nothing; one that came before is answered as it was.
+func TestProducerChainRejects(t *testing.T) {
+	config := testConfig(t, t.TempDir())
+	config.Sequence.OnViolation = onViolationReject
+	p := startProcessor(t, config, newSinkFake())
+	expect := func(logs plog.Logs, code codes.Code, want ...string) {
+		t.Helper()
+		findings, err := sendChained(t, p, logs)
+		assert.Equal(t, code, status.Code(err), err)
+		assert.Equal(t, want, findings)
+	}
+	expect(chained(t, "a", 1, 2), codes.OK, "", "")
+	expect(chained(t, "a", 3, 5), codes.InvalidArgument, "", "gap")
+	expect(chained(t, "a", 5), codes.InvalidArgument, "gap")
+	expect(chained(t, "a", 3, 4, 5), codes.OK, "", "", "")
+	expect(chained(t, "a", 3, 4, 5), codes.OK, "", "", "")
+	expect(chained(t, "a", 1), codes.OK, "")
+	expect(chained(t, "a", 1, 2, 6), codes.OK, "", "", "")
+	expect(chained(t, "a", 4, 7, 9), codes.InvalidArgument, "", "", "gap")
+	expect(chained(t, "a", 7), codes.OK, "")
+	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+// TestRefusedMovesNothing: what was never sealed is no record of a stream.
+func TestRefusedMovesNothing(t *testing.T) {
+	config := testConfig(t, t.TempDir())
+	config.Validation.OnInvalid = onInvalidReject
+	p := startProcessor(t, config, newSinkFake())
+	invalid := chained(t, "a", 1, 2)
+	invalid.ResourceLogs().At(1).ScopeLogs().At(0).LogRecords().At(0).Attributes().Remove(audit.AttributeActorID)
+	_, err := sendChained(t, p, invalid)
+	require.Equal(t, codes.InvalidArgument, status.Code(err))
+	findings, err := sendChained(t, p, chained(t, "a", 1, 2))
+	require.NoError(t, err)
+	assert.Equal(t, []string{"", ""}, findings)
+	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+// TestChainByReceipts: a producer that takes the hash from its receipt is in
+// order, although the record was redacted.
+func TestChainByReceipts(t *testing.T) {
+	p := startProcessor(t, testConfig(t, t.TempDir()), newSinkFake())
+	first := chained(t, "a", 1)
+	first.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().PutStr("password", "Tr0ub4dor")
+	sent := hashOf(t, first)
+	filled := &receipt.Receipt{IntegrityHash: true}
+	require.NoError(t, p.ConsumeLogs(receipt.NewContext(t.Context(), filled), first))
+	require.NotEqual(t, sent, filled.Results[0].IntegrityHash.String())
+
+	second := chained(t, "a", 2)
+	second.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().PutStr(audit.AttributeSequencePreviousHash, filled.Results[0].IntegrityHash.String())
+	findings, err := sendChained(t, p, second)
+	require.NoError(t, err)
+	assert.Equal(t, []string{""}, findings)
+	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+// TestKeyTransition hands a stream over from one key to another; before that,
+// no other key may speak in it.
+func TestKeyTransition(t *testing.T) {
+	old, next := newTestProducer(t, 'a'), newTestProducer(t, 'b')
+	config := testConfig(t, t.TempDir())
+	config.Proof = old.config()
+	config.Proof.Keys = append(config.Proof.Keys, ProofKeyConfig{ID: "shop-2", File: next.write(filepath.Join(t.TempDir(), "next.pub")), Algorithms: []string{"EdDSA"}})
+	p := startProcessor(t, config, newSinkFake())
+	send := func(number int64, by *testProducer, edit func(plog.LogRecord), want string) {
+		t.Helper()
+		logs := chained(t, "a", number)
+		record := logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0)
+		record.Attributes().Remove(audit.AttributeSequencePreviousHash)
+		if edit != nil {
+			edit(record)
+		}
+		by.sign(logs)
+		findings, err := sendChained(t, p, logs)
+		require.NoError(t, err)
+		assert.Equal(t, []string{want}, findings, number)
+	}
+	send(1, old, nil, "")
+	send(2, next, func(r plog.LogRecord) { r.Attributes().PutStr(audit.AttributeRecordID, "x") }, "key_change")
+	send(2, old, func(r plog.LogRecord) {
+		r.SetEventName(audit.EventKeyTransition)
+		r.Body().SetEmptyMap().PutEmptyMap("incoming_key").PutStr("fingerprint", next.signer.Fingerprint())
+		form, err := new(canonical.Encoder).AppendRecord(nil, r)
+		require.NoError(t, err)
+		value, err := next.signer.Sign(form)
+		require.NoError(t, err)
+		r.Attributes().PutStr(audit.AttributeIntegrityNewValue, value)
+	}, "")
+	send(3, old, func(r plog.LogRecord) { r.Attributes().PutStr(audit.AttributeRecordID, "y") }, "key_change")
+	send(3, next, nil, "")
+	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+// TestTenantsShareNoStream: nobody disturbs another tenant's chain.
+func TestTenantsShareNoStream(t *testing.T) {
+	s := testSequences(t, 10)
+	first, err := s.begin(t.Context(), chained(t, "a", 1), "acme")
+	require.NoError(t, err)
+	second, err := s.begin(t.Context(), chained(t, "a", 1), "other")
+	require.NoError(t, err, "is not held")
+	first.end(false)
+	second.end(false)
+	none, err := s.begin(t.Context(), event("x"), "acme")
+	require.NoError(t, err)
+	assert.Nil(t, none, "no record claims a place")
+}
+
+func testSequences(t testing.TB, limit int) *sequences {
+	t.Helper()
+	directory := t.TempDir()
+	j, err := journal.Open(journal.Options{Directory: filepath.Join(directory, "j"), Instance: "test", Key: ed25519.NewKeyFromSeed(make([]byte, 32))})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, j.Close()) })
+	s, err := openSequences(&SequenceConfig{OnViolation: onViolationMark, MaxStreams: limit}, directory, j.Identifier())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.close()) })
+	return s
+}
+
+// TestStreamsAreHeld: requests of one stream wait for each other, and crossed
+// ones do not for ever.
+func TestStreamsAreHeld(t *testing.T) {
+	s := testSequences(t, 10)
+	crossed := [2]plog.Logs{chained(t, "a", 1), chained(t, "b", 1)}
+	chained(t, "b", 1).ResourceLogs().MoveAndAppendTo(crossed[0].ResourceLogs())
+	chained(t, "a", 1).ResourceLogs().MoveAndAppendTo(crossed[1].ResourceLogs())
+	holders := 0
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for range 100 {
+				session, err := s.begin(context.Background(), crossed[i%2], "")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				holders++
+				if holders != 1 {
+					t.Error("two requests hold one stream")
+				}
+				holders--
+				mu.Unlock()
+				session.end(i%3 == 0)
+			}
+		})
+	}
+	all.Wait()
+
+	session, err := s.begin(t.Context(), crossed[0], "")
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	_, err = s.begin(ctx, crossed[1], "")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	session.end(false)
+}
+
+func TestStreamsAreBounded(t *testing.T) {
+	s := testSequences(t, 3)
+	for i := range byte(5) {
+		s.enter(streamHead{stream: sequence.Digest{i}})
+		s.enter(streamHead{stream: sequence.Digest{0}, head: sequence.Head{Number: int64(i)}})
+	}
+	require.Len(t, s.heads, 3)
+	var kept []byte
+	for _, h := range s.all() {
+		kept = append(kept, h.stream[0])
+	}
+	assert.Equal(t, []byte{3, 4, 0}, kept, "those used last")
+}
+
+// TestHeadFile writes, appends, loses the end, and is damaged.
+func TestHeadFile(t *testing.T) {
+	directory := t.TempDir()
+	path := filepath.Join(directory, producersFile)
+	heads := []streamHead{
+		{sequence.Digest{1}, sequence.Head{Number: 1, Sent: sequence.Digest{2}, Stored: sequence.Digest{3}, ID: sequence.Digest{4}, Key: sequence.Digest{5}, Ended: true}},
+		{sequence.Digest{6}, sequence.Head{Number: 1 << 62}},
+		{sequence.Digest{1}, sequence.Head{Number: 2}},
+	}
+	f, known, err := openHeads(directory)
+	require.NoError(t, err)
+	require.Empty(t, known)
+	require.NoError(t, f.replace(heads[:1]))
+	next := heads[1:]
+	take := func() []streamHead { taken := next; next = nil; return taken }
+	require.NoError(t, f.save(take, nil))
+	require.NoError(t, f.save(take, nil), "nothing to do")
+	read := func() []streamHead {
+		_, known, err := openHeads(directory)
+		require.NoError(t, err)
+		return known
+	}
+	require.Equal(t, heads, read())
+
+	require.NoError(t, f.file.Close()) // the next write fails, and the one after writes all
+	next = heads[:1]
+	require.ErrorIs(t, f.save(take, nil), os.ErrClosed)
+	require.NoError(t, f.save(take, func() []streamHead { return heads }))
+	require.Equal(t, heads, read())
+	require.NoError(t, f.close(func() error { return f.save(take, nil) }))
+	next = heads
+	require.ErrorIs(t, f.save(take, nil), os.ErrClosed)
+
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	for cut := 1; cut <= entrySize; cut++ {
+		require.NoError(t, os.WriteFile(path, data[:len(data)-cut], 0o600))
+		require.Equal(t, heads[:2], read())
+	}
+	data[len(producersMagic)+entrySize+3] ^= 1
+	require.NoError(t, os.WriteFile(path, data, 0o600))
+	_, _, err = openHeads(directory)
+	require.ErrorContains(t, err, "entry 1 is damaged: remove it")
+	require.NoError(t, os.WriteFile(path, []byte("else"), 0o600))
+	_, _, err = openHeads(directory)
+	require.ErrorContains(t, err, "is not a file of producers' streams")
+}
+
+// TestHeadFileIsCompacted: it does not grow with the records.
+func TestHeadFileIsCompacted(t *testing.T) {
+	s := testSequences(t, 10)
+	for i := range int64(compactAt + 1000) {
+		h := streamHead{stream: sequence.Digest{byte(i % 3)}, head: sequence.Head{Number: i}}
+		s.mu.Lock()
+		s.enter(h)
+		s.unsaved = append(s.unsaved, h)
+		s.mu.Unlock()
+		if i%500 == 0 {
+			require.NoError(t, s.save())
+		}
+	}
+	require.NoError(t, s.save())
+	assert.LessOrEqual(t, s.file.entries, compactAt)
+	_, known, err := openHeads(filepath.Dir(s.file.path))
+	require.NoError(t, err)
+	assert.Equal(t, int64(compactAt+999), known[len(known)-1].head.Number)
+}
+
+func FuzzHeads(f *testing.F) {
+	entry := appendEntry([]byte(producersMagic), &streamHead{stream: sequence.Digest{1}, head: sequence.Head{Number: 3, Ended: true}})
+	f.Add(entry)
+	f.Add(entry[:40])
+	f.Add(append(append([]byte{}, entry...), entry[len(producersMagic):]...))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		heads, err := parseHeads(data)
+		if err != nil {
+			return
+		}
+		again := []byte(producersMagic)
+		for i := range heads {
+			again = appendEntry(again, &heads[i])
+		}
+		assert.True(t, strings.HasPrefix(string(data), string(again)), "what is read is what was written")
+	})
+}

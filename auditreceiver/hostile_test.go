@@ -1,0 +1,148 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditreceiver
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/receiver/receivertest"
+
+	"github.com/otelaudit/otelaudit/auditreceiver/internal/metadata"
+)
+
+// A client that sends its header, or its body, a byte at a time is cut off.
+func TestSlowLoris(t *testing.T) {
+	config := testConfig()
+	config.HTTP.ReadHeaderTimeout = 200 * time.Millisecond
+	config.HTTP.ReadTimeout = 400 * time.Millisecond
+	for name, c := range map[string]struct{ head, answer string }{
+		"header": {"POST " + pathEvents + " HTTP/1.1\r\nHost: x\r\n", ""},
+		"body":   {"POST " + pathEvents + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n", "HTTP/1.1 503 "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, _ := start(t, config, receivertest.NewNopSettings(metadata.Type), componenttest.NewNopHost(), seal)
+			connection, err := net.Dial("tcp", r.listener.Addr().String())
+			require.NoError(t, err)
+			defer func() { assert.NoError(t, connection.Close()) }()
+			_, err = io.WriteString(connection, c.head)
+			require.NoError(t, err)
+			ended := make(chan string, 1)
+			go func() {
+				text, err := io.ReadAll(connection)
+				ended <- fmt.Sprint(string(text), err)
+			}()
+			tick := time.NewTicker(20 * time.Millisecond)
+			defer tick.Stop()
+			limit := time.After(10 * time.Second)
+			for {
+				select {
+				case text := <-ended:
+					assert.True(t, strings.HasPrefix(text, c.answer), text)
+					assert.Zero(t, r.budget.used.Load())
+					return
+				case <-tick.C:
+					_, _ = io.WriteString(connection, "X") // fails once it is cut off
+				case <-limit:
+					t.Fatal("the client was never cut off")
+				}
+			}
+		})
+	}
+}
+
+// Clients that announce large bodies and send nothing must not keep others out.
+func TestAnnouncedBytesHoldLittle(t *testing.T) {
+	r, url := start(t, testConfig(), receivertest.NewNopSettings(metadata.Type), componenttest.NewNopHost(), seal)
+	const clients = 20
+	for range clients {
+		connection, err := net.Dial("tcp", r.listener.Addr().String())
+		require.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, connection.Close()) })
+		_, err = fmt.Fprintf(connection, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n{", pathEvents, defaultMaxBody)
+		require.NoError(t, err)
+	}
+	require.Eventually(t, func() bool { return r.budget.used.Load() == clients*announcedBytes }, 5*time.Second, time.Millisecond)
+	assert.Equal(t, http.StatusOK, post(t, url, contentJSON, `{"action":"a"}`).status)
+}
+
+func TestShareFits(t *testing.T) {
+	b := budget{limit: 100}
+	first, second := share{of: &b}, share{of: &b}
+	require.NoError(t, first.grow(60))
+	require.NoError(t, second.fits(40))
+	require.ErrorIs(t, second.fits(41), errBusy)
+	require.ErrorIs(t, second.fits(101), errNeverFits)
+	require.ErrorIs(t, first.fits(41), errNeverFits)
+	require.Equal(t, int64(60), b.used.Load())
+}
+
+// A small frame must not make the decoder take a window that HTTP does not
+// allow.
+func TestZstdWindow(t *testing.T) {
+	url := serve(t, testConfig(), seal)
+	compress := func(window int) string {
+		var body bytes.Buffer
+		w, err := zstd.NewWriter(&body, zstd.WithWindowSize(window))
+		require.NoError(t, err)
+		for range 3 { // more than one flush: the frame names its window
+			_, err = io.WriteString(w, "{\"action\":\"a\"}\n")
+			require.NoError(t, err)
+			require.NoError(t, w.Flush())
+		}
+		require.NoError(t, w.Close())
+		return body.String()
+	}
+	for window, want := range map[int]int{maxZstdWindow: http.StatusOK, 2 * maxZstdWindow: http.StatusBadRequest, zstd.MaxWindowSize: http.StatusBadRequest} {
+		for range 2 { // also with a decoder that has been used
+			assert.Equal(t, want, post(t, url, "application/x-ndjson", compress(window), "Content-Encoding", "zstd").status, window)
+		}
+	}
+	config := testConfig()
+	config.HTTP.CompressionAlgorithms = []string{"", "gzip"}
+	assert.Equal(t, http.StatusBadRequest, post(t, serve(t, config, seal), contentJSON, compress(maxZstdWindow), "Content-Encoding", "zstd").status, "off is off")
+	assert.Equal(t, http.StatusBadRequest, post(t, url, contentJSON, "x", "Content-Encoding", "snappy").status)
+}
+
+// However bad the bodies are, what stays in memory is within the budget.
+func TestHostileBodiesLeaveNoMemory(t *testing.T) {
+	r, url := start(t, testConfig(), receivertest.NewNopSettings(metadata.Type), componenttest.NewNopHost(), seal)
+	keys := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `"k%d":1,`, i)
+		}
+		return b.String()
+	}
+	bodies := []string{
+		`{"action":"a","metadata":{` + keys(200_000) + `"z":1}}`,
+		`{"action":"a","metadata":` + strings.Repeat(`{"a":`, 200_000) + `1` + strings.Repeat(`}`, 200_000) + `}`,
+		strings.Repeat(`[`, 1_000_000),
+		`[` + strings.Repeat(`{},`, 1_000_000) + `{}]`,
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for _, body := range bodies {
+		began := time.Now()
+		got := post(t, url, contentJSON, body)
+		assert.Contains(t, []int{http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusOK}, got.status, "%.40s", body)
+		assert.Less(t, time.Since(began), 20*time.Second, "%.40s", body)
+		assert.Zero(t, r.budget.used.Load())
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	assert.Less(t, int64(after.HeapAlloc)-int64(before.HeapAlloc), int64(64<<20))
+}

@@ -1,0 +1,60 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditreceiver
+
+import (
+	"io"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+const (
+	encodingZstd = "zstd"
+
+	// maxZstdWindow is what RFC 9659 allows for bodies over HTTP. A frame of
+	// twenty bytes may ask for a window of half a gigabyte.
+	maxZstdWindow = 8 << 20
+)
+
+var zstdDecoders sync.Pool // of *zstd.Decoder
+
+// readZstd decompresses a body in place of the server's own decoder, which
+// takes windows of any size.
+func readZstd(body io.ReadCloser) (io.ReadCloser, error) {
+	if decoder, ok := zstdDecoders.Get().(*zstd.Decoder); ok {
+		if err := decoder.Reset(body); err != nil {
+			return nil, err
+		}
+		return &zstdBody{decoder}, nil
+	}
+	decoder, err := zstd.NewReader(body, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
+	if err != nil {
+		return nil, err
+	}
+	return &zstdBody{decoder}, nil
+}
+
+// zstdBody gives its decoder back when it is closed.
+type zstdBody struct{ decoder *zstd.Decoder }
+
+func (b *zstdBody) Read(p []byte) (int, error) {
+	if b.decoder == nil {
+		return 0, io.ErrClosedPipe
+	}
+	return b.decoder.Read(p)
+}
+
+func (b *zstdBody) Close() error {
+	if b.decoder == nil {
+		return nil
+	}
+	decoder := b.decoder
+	b.decoder = nil
+	if err := decoder.Reset(nil); err != nil {
+		return err
+	}
+	zstdDecoders.Put(decoder)
+	return nil
+}

@@ -197,7 +197,7 @@ const maxParts = 64
 func (s *Sink) part(entries int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return max(s.most, (entries+maxParts-1)/maxParts)
+	return min(entries, max(s.most, (entries+maxParts-1)/maxParts))
 }
 
 // shrink makes transactions smaller after one that took too long.

@@ -104,6 +104,18 @@ var rules = []rule{
 		},
 	},
 	{
+		name: "internal/postgres knows pdata at most",
+		why:  "the command reads databases without a collector",
+		check: func(s source) []string {
+			if !within(s.folder, "internal/postgres") {
+				return nil
+			}
+			return s.importing(func(path string) bool {
+				return within(path, collector) && !within(path, pdata) || within(path, module) && !within(path, module+"/audit")
+			})
+		},
+	},
+	{
 		name: "only tests import the fault disk",
 		why:  "a disk that fails on demand must not get into a binary",
 		check: func(s source) []string {
@@ -217,6 +229,7 @@ func TestArchitectureRulesCatch(t *testing.T) {
 		"the command is thin":                      {"cmd/otelaudit", `package p; import _ "github.com/otelaudit/otelaudit/internal/receipt"`},
 		"testbed is black box":                     {"testbed", `package p; import _ "github.com/otelaudit/otelaudit/internal/journal"`},
 		"packages say what they are for":           {"internal/utils", `package utils`},
+		"internal/postgres knows pdata at most":    {"internal/postgres", `package p; import _ "go.opentelemetry.io/collector/component"`},
 		"nothing registers itself":                 {"auditexporter", `package p; func init() {}`},
 		"randomness is chosen with care":           {"internal/journal", `package p; import _ "math/rand"`},
 		"internal/doctor reads text, nothing else": {"internal/doctor", `package p; import _ "go.opentelemetry.io/collector/confmap"`},

@@ -48,15 +48,20 @@ func newBreaker(config CircuitBreakerConfig, report func(breakerState)) *breaker
 }
 
 // do calls call, once the breaker lets it. failed says whether its error means
-// that the sink is ill. An error of do's own means that call was not called: the
-// context ended first, or the exporter shuts down.
+// that the sink is ill; where the caller left meanwhile it means neither that nor
+// the contrary. An error of do's own means that call was not called: the context
+// ended first, or the exporter shuts down.
 func (b *breaker) do(ctx context.Context, call func() error, failed func(error) bool) error {
 	trial, err := b.enter(ctx)
 	if err != nil {
 		return err
 	}
 	err = call()
-	b.leave(trial, err != nil && failed(err))
+	if err != nil && ctx.Err() != nil {
+		b.forget(trial)
+	} else {
+		b.leave(trial, err != nil && failed(err))
+	}
 	return err
 }
 
@@ -128,6 +133,16 @@ func (b *breaker) leave(trial, failed bool) {
 		}
 	case trial && b.state == breakerHalfOpen:
 		b.open()
+	}
+}
+
+// forget ends a call that says nothing of the sink.
+func (b *breaker) forget(trial bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if trial {
+		b.trials--
+		b.set(b.state) // somebody else may try
 	}
 }
 

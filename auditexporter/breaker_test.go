@@ -166,3 +166,39 @@ func TestBreakerCountsOnlyTheSinksFaults(t *testing.T) {
 	}
 	assert.Equal(t, breakerClosed, b.now())
 }
+
+// A caller who left during the trial says nothing of the sink: it stays as it
+// is, and the next one tries.
+func TestCallerWhoLeavesDecidesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBreakerTest()
+		b.openIt(t)
+		time.Sleep(10 * time.Second)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		err := b.do(ctx, func() error {
+			cancel()
+			return ctx.Err()
+		}, func(error) bool { return true })
+		require.ErrorIs(t, err, context.Canceled)
+		assert.Equal(t, breakerHalfOpen, b.now())
+		require.ErrorIs(t, b.try(t.Context()), errDown)
+		assert.Equal(t, breakerOpen, b.now())
+	})
+}
+
+// Callers who leave do not hide that the sink fails.
+func TestCallersWhoLeaveKeepTheCount(t *testing.T) {
+	b := newBreakerTest()
+	b.down = true
+	left, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for range 3 {
+		require.ErrorIs(t, b.try(t.Context()), errDown)
+		_ = b.do(left, func() error {
+			cancel()
+			return errDown
+		}, func(error) bool { return true })
+	}
+	assert.Equal(t, breakerOpen, b.now())
+}

@@ -141,8 +141,7 @@ func (e *auditExporter) consume(ctx context.Context, logs plog.Logs) error {
 
 func (e *auditExporter) write(ctx context.Context, entries []sink.Entry) error {
 	return e.breaker.do(ctx, func() error { return e.attempt(ctx, entries) }, func(err error) bool {
-		// A sink that says so is up. And a caller who left says nothing of it.
-		return !errors.Is(err, receipt.ErrConflict) && ctx.Err() == nil
+		return !errors.Is(err, receipt.ErrConflict) // a sink that says so is up
 	})
 }
 

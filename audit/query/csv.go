@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -72,15 +74,17 @@ func boolean(value *bool) string {
 	return strconv.FormatBool(*value)
 }
 
-// guarded begins the cells that a spreadsheet would run as a formula, and those
-// that begin with the guard itself.
-const guarded = "=+-@\t\r\n'"
+// Where a spreadsheet begins a formula: also with the wide forms of these
+// characters, and behind what it does not see or takes away.
+const formulaStarts = "=+-@\uff0b\uff0d\uff1d\uff20\u2212"
 
 // guard keeps a spreadsheet from running a cell: it puts an apostrophe before
 // it. Taking one apostrophe off each cell that begins with one gives the values
 // back.
 func guard(cell string) string {
-	if cell != "" && strings.IndexByte(guarded, cell[0]) >= 0 {
+	seen := strings.TrimLeftFunc(cell, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsGraphic(r) })
+	first, _ := utf8.DecodeRuneInString(seen)
+	if seen != "" && strings.ContainsRune(formulaStarts, first) || cell != "" && strings.ContainsAny(cell[:1], "\t\r\n'") {
 		return "'" + cell
 	}
 	return cell

@@ -9,13 +9,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/otelaudit/otelaudit/audit/query"
 	"github.com/otelaudit/otelaudit/internal/durable"
-	"github.com/otelaudit/otelaudit/internal/postgres"
 )
 
 // maxCursor bounds the file of a cursor: some 100 bytes for each life of a log.
@@ -24,16 +25,19 @@ const maxCursor = 64 << 20
 // cursor is where an export ended. Its file is JSON:
 //
 //	{"filter":{…},"folders":{"<folder>":{"file":"<name>","offset":"<bytes>"}}}
-//	{"filter":{…},"row":{"occurred_at":"<RFC 3339>","origin":"…","index":"…"}}
+//	{"filter":{…},"origins":{"<origin>":{"next":"<index>","gaps":[{"from":"<index>","below":"<index>"}]}}}
 //
 // Of each folder of a store in files: the file that was read last, and how much
 // of it. Records are only ever put behind the last of a folder, so this finds all
-// that is stored later, whichever log or life it belongs to. Of a database: the
-// last row in the order of its key.
+// that is stored later, whichever log or life it belongs to.
+//
+// Of each origin in a database: the index behind the last one that was read, and
+// what was not there below it. So this finds all that is stored later, whenever it
+// occurred, what is taken out of quarantine included.
 type cursor struct {
-	Filter  query.Filter          `json:"filter"`
-	Folders map[string]folderMark `json:"folders,omitempty"`
-	Row     *rowMark              `json:"row,omitempty"`
+	Filter  query.Filter           `json:"filter"`
+	Folders map[string]folderMark  `json:"folders,omitempty"`
+	Origins map[string]*originMark `json:"origins,omitempty"`
 }
 
 type folderMark struct {
@@ -41,10 +45,41 @@ type folderMark struct {
 	Offset int64  `json:"offset,string"`
 }
 
-type rowMark struct {
-	OccurredAt time.Time `json:"occurred_at"`
-	Origin     string    `json:"origin"`
-	Index      uint64    `json:"index,string"`
+type originMark struct {
+	Next uint64 `json:"next,string"`
+	Gaps []gap  `json:"gaps,omitempty"`
+}
+
+// gap is the indices from From on and below Below.
+type gap struct {
+	From  uint64 `json:"from,string"`
+	Below uint64 `json:"below,string"`
+}
+
+// unread returns what is not read of the origin, in its order.
+func (m *originMark) unread() []gap {
+	return append(slices.Clone(m.Gaps), gap{m.Next, math.MaxInt64})
+}
+
+// take notes that the record with the given index is read.
+func (m *originMark) take(index uint64) {
+	if index >= m.Next {
+		m.Gaps = appendGap(m.Gaps, m.Next, index)
+		m.Next = index + 1
+		return
+	}
+	i := slices.IndexFunc(m.Gaps, func(g gap) bool { return g.From <= index && index < g.Below })
+	if i >= 0 {
+		g := m.Gaps[i]
+		m.Gaps = slices.Replace(m.Gaps, i, i+1, appendGap(appendGap(nil, g.From, index), index+1, g.Below)...)
+	}
+}
+
+func appendGap(gaps []gap, from, below uint64) []gap {
+	if from == below {
+		return gaps
+	}
+	return append(gaps, gap{from, below})
 }
 
 // openCursor reads the cursor at path for a search. A file that is not there is
@@ -78,7 +113,7 @@ func parseCursor(text []byte, s *search) (*cursor, error) {
 	switch {
 	case !sameFilter(&at.Filter, &s.filter):
 		return nil, errors.New("was written with other filters: use the same, or another file")
-	case at.Row != nil && s.database == "", at.Folders != nil && s.database != "":
+	case at.Origins != nil && s.database == "", at.Folders != nil && s.database != "":
 		return nil, errors.New("was written for another kind of store: use another file")
 	}
 	return at, nil
@@ -115,16 +150,15 @@ func (c *cursor) move(path string, offset int64) {
 	c.Folders[folder(path)] = folderMark{filepath.Base(path), offset}
 }
 
-// row is the place in a database, the beginning if there is none yet.
-func (c *cursor) row() postgres.Cursor {
-	if c.Row == nil {
-		return postgres.Cursor{}
+// origin is how far an origin in a database is read.
+func (c *cursor) origin(name string) *originMark {
+	if c.Origins == nil {
+		c.Origins = map[string]*originMark{}
 	}
-	return postgres.Cursor{OccurredAt: c.Row.OccurredAt, Origin: c.Row.Origin, Index: c.Row.Index}
-}
-
-func (c *cursor) moveRow(to postgres.Cursor) {
-	c.Row = &rowMark{to.OccurredAt, to.Origin, to.Index}
+	if c.Origins[name] == nil {
+		c.Origins[name] = &originMark{}
+	}
+	return c.Origins[name]
 }
 
 // folder names the folder of a file, so that the working directory of the next

@@ -5,6 +5,7 @@ package main
 
 import (
 	"encoding/json"
+	"math"
 	"path/filepath"
 	"testing"
 	"time"
@@ -13,13 +14,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otelaudit/otelaudit/audit/query"
-	"github.com/otelaudit/otelaudit/internal/postgres"
 )
 
 // A cursor is read as it was written, and as nothing else.
 func FuzzCursor(f *testing.F) {
 	f.Add([]byte(`{"filter":{"actor":"u-1"},"folders":{"/a":{"file":"0.jsonl","offset":"12"}}}`))
-	f.Add([]byte(`{"filter":{},"row":{"occurred_at":"2026-11-01T00:00:00.000001Z","origin":"o","index":"18446744073709551615"}}`))
+	f.Add([]byte(`{"filter":{},"origins":{"o":{"next":"18446744073709551615","gaps":[{"from":"1","below":"3"}]},"p":null}}`))
 	f.Add([]byte(`{"filter":{"since":"2026-11-01T00:00:00Z"},"folders":{"":{"file":"","offset":"-1"}}} x`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var said cursor
@@ -27,7 +27,7 @@ func FuzzCursor(f *testing.F) {
 			return
 		}
 		s := &search{filter: said.Filter}
-		if said.Row != nil {
+		if said.Origins != nil {
 			s.database = "postgres://x"
 		}
 		at, err := parseCursor(text, s)
@@ -51,14 +51,22 @@ func FuzzCursor(f *testing.F) {
 	})
 }
 
-func TestCursorOfARow(t *testing.T) {
+func TestCursorOfADatabase(t *testing.T) {
 	var at cursor
-	assert.Equal(t, postgres.Cursor{}, at.row())
-	row := postgres.Cursor{OccurredAt: time.UnixMicro(1_800_000_000_000_001).UTC(), Origin: "o", Index: 1 << 62}
-	at.moveRow(row)
+	at.origin("o").take(1 << 62)
 	path := filepath.Join(t.TempDir(), "cursor")
 	require.NoError(t, at.save(path))
 	again, err := openCursor(path, &search{store: store{database: "postgres://x"}, filter: query.Filter{Since: time.Now()}})
 	require.NoError(t, err, "a time is not compared: it may have been given as how long ago")
-	assert.Equal(t, row, again.row())
+	assert.Equal(t, at.Origins, again.Origins)
+	assert.Equal(t, &originMark{}, again.origin("p"))
+}
+
+// What is read is not read again, and what was not there is still looked for.
+func TestOriginMark(t *testing.T) {
+	var m originMark
+	for _, index := range []uint64{3, 4, 9, 7, 5, 6, 0, 0, 9} {
+		m.take(index)
+	}
+	assert.Equal(t, []gap{{1, 3}, {8, 9}, {10, math.MaxInt64}}, m.unread())
 }

@@ -234,6 +234,12 @@ func TestVerifyDatabaseThatCannotBeRead(t *testing.T) {
 		out = otelaudit(append(args, "postgres://u:"+password+"@%zz/x")...)
 		assert.Equal(t, exitRead, out.code)
 		assert.NotContains(t, out.stderr, password)
+		for _, meant := range []string{"Postgres://u:" + password + "@h/x", "host=h password=" + password, "postgre://u:" + password + "@h/x"} {
+			out = otelaudit(append(args, meant)...)
+			assert.Equal(t, exitUsage, out.code)
+			assert.Contains(t, out.stderr, "postgres://")
+			assert.NotContains(t, out.stderr, password)
+		}
 		out = otelaudit(append(args, "--table", "a;b", dsn)...)
 		assert.Equal(t, exitRead, out.code)
 		assert.Contains(t, out.stderr, "--table")
@@ -343,6 +349,43 @@ func TestExportDatabase(t *testing.T) {
 	out = otelaudit("verify", "--key", d.key(), copied)
 	assert.Equal(t, exitSound, out.code, out.stdout)
 	assert.Contains(t, out.stdout, "completeness: complete")
+}
+
+// A cursor is not led past what comes later: not by an event from the future, and
+// not for one from the past or one that was not stored yet.
+func TestExportDatabaseFindsAllThatIsStoredLater(t *testing.T) {
+	d := newDatabase(t)
+	at := filepath.Join(t.TempDir(), "cursor")
+	export := func(want ...string) {
+		t.Helper()
+		out := otelaudit("export", "--cursor", at, d.dsn)
+		require.Equal(t, exitSound, out.code, out.stderr)
+		assert.Equal(t, want, append([]string(nil), ids(parseFound(t, out.stdout))...))
+	}
+	sendAll(t, d.pipeline, event("e-0", 100, nil), event("e-1", 200, nil), event("future", 1_000_000_000, nil))
+	d.found(3)
+	d.exec("CREATE TABLE aside AS SELECT * FROM audit_events WHERE event_id IN ('e-0', 'e-1')")
+	d.exec("DELETE FROM audit_events WHERE event_id IN ('e-0', 'e-1')")
+	export("future")
+	sendAll(t, d.pipeline, event("past", 0, nil), event("now", 300, nil))
+	d.found(3)
+	export("past", "now")
+	d.exec("INSERT INTO audit_events SELECT * FROM aside WHERE event_id = 'e-1'")
+	export("e-1")
+	d.exec("INSERT INTO audit_events SELECT * FROM aside WHERE event_id = 'e-0'")
+	export("e-0")
+	export()
+}
+
+// A row that a column shows like what was asked for, but is not, is no finding.
+func TestQueryDatabaseLookAlikes(t *testing.T) {
+	d := newDatabase(t)
+	sendAll(t, d.pipeline,
+		strings.Replace(event("nul", 0, nil), `"u-1"`, `"x\u0000"`, 1), strings.Replace(event("six", 1, nil), `"u-1"`, `"x\\u0000"`, 1))
+	d.found(2)
+	out := otelaudit("query", "--format", "jsonl", "--actor", `x\u0000`, d.dsn)
+	assert.Equal(t, exitSound, out.code, out.stderr)
+	assert.Equal(t, []string{"six"}, ids(parseFound(t, out.stdout)))
 }
 
 func TestTailDatabase(t *testing.T) {

@@ -82,8 +82,8 @@ Prints the stored events that all filters match, to be taken elsewhere.
   --require-tenant   refuse to run without --tenant
   --raw, --no-formula-guard, --table NAME   as with query
 ` + storeHelp + `
-Of files, a cursor finds all that was stored since. Of a database it goes on in the
-order in which events occurred: what is stored later and occurred earlier is behind it.
+A cursor finds all that was stored since, whenever it occurred. With one, the events of
+a database come in the order in which they were stored, else in that in which they occurred.
 ` + readExitHelp},
 	{"tail", []string{"tail [-f] [-n N] [FILTER]... [--json] DIRECTORY|FILE...|postgres://…"}, `
 Prints the events that were stored last, and with -f those that come.

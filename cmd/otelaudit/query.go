@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,8 +31,7 @@ func runQuery(ctx context.Context, args []string, c console) int {
 	if err != nil {
 		return c.refuse("query", err)
 	}
-	err = s.read(ctx, show, &cursor{})
-	return show.end(err)
+	return show.end(s.read(ctx, show, nil))
 }
 
 // runExport is otelaudit export: a query that can go on where it ended.
@@ -70,18 +70,15 @@ func runExport(ctx context.Context, args []string, c console) int {
 // printed. A crash between the two has the next run print again what this one
 // printed.
 func (s *search) export(ctx context.Context, show *shower, path string, c console) error {
-	at := &cursor{}
-	if path != "" {
-		var err error
-		if at, err = openCursor(path, s); err != nil {
-			return err
-		}
+	if path == "" {
+		return s.read(ctx, show, nil)
+	}
+	at, err := openCursor(path, s)
+	if err != nil {
+		return err
 	}
 	if err := s.read(ctx, show, at); err != nil {
 		return err
-	}
-	if path == "" {
-		return nil
 	}
 	if err := syncOutput(c.out); err != nil {
 		return err
@@ -106,18 +103,21 @@ func (s *search) unit() string {
 	return "events"
 }
 
-// read shows what is wanted of the store, from at on, which it moves.
+// read shows what is wanted of the store. With a cursor it begins there, and
+// moves it.
 func (s *search) read(ctx context.Context, show *shower, at *cursor) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
 	defer stop()
 	var err error
 	switch {
 	case s.database == "":
-		err = s.readFiles(ctx, show, at)
+		err = s.readFiles(ctx, show, cmp.Or(at, &cursor{}))
 	case show.whole != nil:
 		err = s.copyDatabase(ctx, show)
+	case at == nil:
+		err = s.readDatabase(ctx, show)
 	default:
-		err = s.readDatabase(ctx, show, at)
+		err = s.readStored(ctx, show, at)
 	}
 	return errors.Join(err, show.flush())
 }

@@ -32,6 +32,9 @@ type store struct {
 func (s *store) name(arguments []string) error {
 	for _, argument := range arguments {
 		if !isDatabase(argument) {
+			if strings.Contains(argument, "://") || strings.Contains(argument, "password=") { // no path: an error would show the password
+				return errors.New("a database is named by a URL that begins with postgres:// (what it leaves out comes from PGPASSWORD and the like)")
+			}
 			s.paths = append(s.paths, argument)
 			continue
 		}

@@ -88,7 +88,9 @@ func (t Table) query(filter *Filter, after *Cursor, limit int) (statement string
 	equals("action", Shown(filter.Action))
 	equals("target_type", string(escapeNUL([]byte(filter.TargetType))))
 	equals("target_id", string(escapeNUL([]byte(filter.TargetID))))
-	equals("outcome", strings.ToUpper(filter.Outcome))
+	if filter.Outcome != "" { // in any case: a sender may have written a word of its own
+		where(`upper(outcome COLLATE "C") = upper(?::text COLLATE "C")`, string(escapeNUL([]byte(filter.Outcome))))
+	}
 	if !filter.From.IsZero() {
 		where("occurred_at >= ?", filter.From)
 	}

@@ -27,7 +27,12 @@ const lockKey = 8031727
 
 // LockOrigin makes writers of one origin take turns until the transaction ends.
 // Its one argument is the origin.
-var LockOrigin = fmt.Sprintf("SELECT pg_advisory_xact_lock(hashtextextended($1, %d))", lockKey)
+//
+// Here as elsewhere functions have their schema in front, and arguments the
+// types of the function that is meant: PostgreSQL prefers a function of that
+// name in another schema of the search path, whose types fit better, and that
+// would be somebody else's code with our rights.
+var LockOrigin = fmt.Sprintf("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, %d::bigint))", lockKey)
 
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
@@ -59,17 +64,23 @@ func (t Table) migrationSteps() []migration {
 	return steps
 }
 
-// prepare makes the schema and the table of migrations, and stops where the
-// table's name is taken.
+// prepare makes the schema and the table of migrations, and stops where a
+// table's name is taken: whose table that is could change what is stored.
 func (t Table) prepare() string {
 	const text = `DO $do$
+DECLARE
+    taken text;
 BEGIN
     IF to_regnamespace('@schema@') IS NULL THEN
         CREATE SCHEMA @schema@;
     END IF;
-    IF to_regclass('@table@') IS NOT NULL AND to_regclass('@migrations@') IS NULL THEN
-        RAISE EXCEPTION '@table@ is there and was not made by otelaudit: set postgres::table to another name, or rename that table'
-            USING ERRCODE = 'duplicate_table';
+    IF to_regclass('@migrations@') IS NULL THEN
+        FOREACH taken IN ARRAY ARRAY['@table@', '@stubs@', '@checkpoints@', '@default@'] LOOP
+            IF to_regclass(taken) IS NOT NULL THEN
+                RAISE EXCEPTION '% is there and was not made by otelaudit: set postgres::table to another name, or rename that table', taken
+                    USING ERRCODE = 'duplicate_table';
+            END IF;
+        END LOOP;
     END IF;
     CREATE TABLE IF NOT EXISTS @migrations@ (
         version    integer PRIMARY KEY,
@@ -79,8 +90,12 @@ BEGIN
 END
 $do$;
 `
-	return strings.NewReplacer("@table@", t.Events(), "@migrations@", t.migrations(), "@schema@", `"`+t.schema+`"`).Replace(text)
+	return strings.NewReplacer("@table@", t.Events(), "@stubs@", t.Stubs(), "@checkpoints@", t.Checkpoints(), "@default@", t.quoted("_default"),
+		"@migrations@", t.migrations(), "@schema@", `"`+t.schema+`"`).Replace(text)
 }
+
+// trustedPath has the transaction find nobody's functions but PostgreSQL's.
+const trustedPath = "SET LOCAL search_path = pg_catalog, pg_temp;\n"
 
 func (t Table) lock() string {
 	return fmt.Sprintf("SELECT pg_advisory_xact_lock(hashtextextended('%s migrations', %d));\n", t, lockKey)
@@ -94,7 +109,7 @@ func (t Table) Schema() string {
 	fmt.Fprintf(&b, "-- Tables of otelaudit's PostgreSQL sink as %s. Run it as the role that is to own them;\n"+
 		"-- to make the roles %s and %s that role needs CREATEROLE.\n"+
 		"-- It may be run again, and brings older tables up to date.\n\n", t, t.Writer(), t.Reader())
-	b.WriteString("BEGIN;\n" + t.lock() + t.prepare())
+	b.WriteString("BEGIN;\n" + trustedPath + t.lock() + t.prepare())
 	for _, step := range t.migrationSteps() {
 		fmt.Fprintf(&b, "\n-- %s\n%s\n%s", step.name, step.sql, t.applied(step))
 	}
@@ -111,7 +126,7 @@ func (t Table) applied(m migration) string {
 // where the name is taken.
 func (t Table) Migrate(ctx context.Context, conn *pgx.Conn) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, t.lock()+t.prepare(), pgx.QueryExecModeSimpleProtocol); err != nil {
+		if _, err := tx.Exec(ctx, trustedPath+t.lock()+t.prepare(), pgx.QueryExecModeSimpleProtocol); err != nil {
 			err = Clean(err)
 			if HasCode(err, "42P07") { // duplicate_table
 				return fmt.Errorf("%w: %w", ErrForeign, err)
@@ -157,7 +172,7 @@ func (t Table) CheckVersion(ctx context.Context, conn Querier) error {
 }
 
 func (t Table) version(ctx context.Context, conn Querier) (version int, err error) {
-	err = conn.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM "+t.migrations()).Scan(&version)
+	err = conn.QueryRow(ctx, "SELECT coalesce(pg_catalog.max(version), 0) FROM "+t.migrations()).Scan(&version)
 	if err != nil {
 		return 0, fmt.Errorf("read version of tables: %w", Clean(err))
 	}

@@ -162,10 +162,13 @@ func TestMigrateFromEachVersion(t *testing.T) {
 func TestForeignTable(t *testing.T) {
 	dsn := pgtest.Database(t)
 	conn := connect(t, dsn)
-	run(t, conn, "CREATE TABLE audit_events (event_id text PRIMARY KEY)")
-	err := testTable(t, DefaultTable).Migrate(t.Context(), conn)
-	require.ErrorIs(t, err, ErrForeign)
-	require.ErrorContains(t, err, "set postgres::table to another name")
+	for _, name := range []string{"audit_events", "audit_events_stubs", "audit_events_checkpoints", "audit_events_default"} {
+		run(t, conn, "CREATE TABLE "+name+" (event_id text PRIMARY KEY)")
+		err := testTable(t, DefaultTable).Migrate(t.Context(), conn)
+		require.ErrorIs(t, err, ErrForeign)
+		require.ErrorContains(t, err, "set postgres::table to another name")
+		run(t, conn, "DROP TABLE "+name)
+	}
 }
 
 // Whatever a record holds is stored, comes back as it was, and its row shows
@@ -230,6 +233,43 @@ func TestEveryColumnIsCompared(t *testing.T) {
 	}
 }
 
+// What PostgreSQL shows otherwise than the record says is another value, also
+// where it has the same parts.
+func TestOtherSpellings(t *testing.T) {
+	dsn, table, conn := store(t)
+	s := decoded(t, `{"action":"a","actor":{"roles":["x","y"]}}`)
+	s.link.Stream = `service:a\b`
+	s.hash = s.link.Hash()
+	copyIn(t, conn, table, s)
+	reader := openReader(t, dsn, table)
+	require.Empty(t, read(t, reader)[0].Column)
+	run(t, conn, `UPDATE audit_events SET actor_roles = '[5:6]={x,y}'`)
+	assert.Equal(t, "actor_roles", read(t, reader)[0].Column)
+	run(t, conn, `UPDATE audit_events SET stream = 'service:a\b'`)
+	_, err := audit.ParseLine(read(t, reader)[0].Line)
+	require.Error(t, err)
+}
+
+// A store of which only a part is shown is not read as if that were all.
+func TestPartOfATable(t *testing.T) {
+	dsn, table, conn := store(t)
+	copyIn(t, conn, table, decoded(t, `{"action":"a"}`))
+	reader := openReader(t, dsn, table)
+	require.Len(t, read(t, reader), 1)
+	lines := func() error { return reader.Lines(t.Context(), func(*Stored) error { return nil }) }
+
+	run(t, conn, "ALTER TABLE audit_events RENAME TO hidden", "CREATE VIEW audit_events AS SELECT * FROM hidden WHERE false")
+	require.ErrorIs(t, lines(), ErrNotTable)
+	run(t, conn, "DROP VIEW audit_events", "ALTER TABLE hidden RENAME TO audit_events")
+
+	run(t, conn, "DO $$ BEGIN CREATE ROLE part_reader; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
+		"GRANT SELECT ON ALL TABLES IN SCHEMA public TO part_reader", "ALTER TABLE audit_events ENABLE ROW LEVEL SECURITY")
+	defer run(t, conn, "DROP OWNED BY part_reader", "DROP ROLE part_reader")
+	_, err := reader.conn.Exec(t.Context(), "SET ROLE part_reader")
+	require.NoError(t, err)
+	require.ErrorContains(t, lines(), "row-level security")
+}
+
 func TestLinesAreInOrder(t *testing.T) {
 	dsn, table, conn := store(t)
 	var want []string
@@ -279,7 +319,7 @@ func TestQuery(t *testing.T) {
 	for i := range 40 {
 		s := decoded(t, fmt.Sprintf(`{"action":"a-%d","outcome":"%s","actor":{"id":"%s"},"target":{"type":"t","id":"%d"},
 			"context":{"occurredAt":"2026-11-%02dT00:00:00.0000005Z","tenantId":"t-%d"}}`,
-			i%4, []string{"SUCCESS", "DENIED"}[i%2], strings.Repeat("u", i*100), i%3, 20-i%20, i%5))
+			i%4, []string{"SUCCESS", "Denied"}[i%2], strings.Repeat("u", i*100), i%3, 20-i%20, i%5))
 		s.link.Index = uint64(i)
 		s.hash = s.link.Hash()
 		all = append(all, s)

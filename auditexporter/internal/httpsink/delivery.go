@@ -132,6 +132,7 @@ func (d *delivery) repeat(e *sink.Entry, known mark) error {
 func (d *delivery) step(ctx context.Context) error {
 	n := d.head()
 	a, err := d.post(ctx, d.queue[:n])
+	d.sink.learnTime(n, err)
 	switch {
 	case err != nil:
 		return err
@@ -151,6 +152,23 @@ func (d *delivery) step(ctx context.Context) error {
 		return d.compare(&a)
 	}
 	return d.judge(ctx, &a)
+}
+
+// mostLate is how often a request that time was too short for is repeated as it
+// is: it may be stored, and then its key is known.
+const mostLate = 3
+
+// learnTime has requests be smaller where time is always too short for one of n
+// items: what never fits would never be stored.
+func (s *Sink) learnTime(n int, err error) {
+	var timed interface{ Timeout() bool }
+	if err == nil || !errors.As(err, &timed) || !timed.Timeout() {
+		s.late = 0
+		return
+	}
+	if s.late++; s.late >= mostLate {
+		s.late, s.window = 0, max(n/2, 1)
+	}
 }
 
 // head is how many of the queue make up the next request.

@@ -73,6 +73,7 @@ type Sink struct {
 	delivered memory
 	witness   witness
 	window    int       // most records of the next request: halved where one is refused, doubled where one is taken
+	late      int       // requests in a row that time was too short for
 	mostBytes int       // MaxRequestBytes, or less once the endpoint said 413
 	notBefore time.Time // what the endpoint asked for by Retry-After
 }

@@ -4,9 +4,11 @@
 package httpsink
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -325,6 +327,30 @@ func TestHangEndsWithContext(t *testing.T) {
 	assertNoSecrets(t, err)
 	write(t, s, batch...)
 	assert.Len(t, r.Lines(), 3)
+}
+
+// An endpoint that is too slow for large requests gets smaller ones, in the end.
+func TestRequestThatNeverFits(t *testing.T) {
+	s, r := start(t, FormatNDJSON, receivertest.Config{Handler: func(_ http.ResponseWriter, request *http.Request) bool {
+		body, err := io.ReadAll(request.Body)
+		request.Body = io.NopCloser(bytes.NewReader(body))
+		if err != nil || bytes.Count(body, []byte("\n")) <= 20 {
+			return false
+		}
+		<-request.Context().Done()
+		return true
+	}})
+	batch := sinktest.NewMaker(sinktest.Origin).Records(t, 60)
+	attempts := 0
+	for stored := false; !stored; attempts++ {
+		require.Less(t, attempts, 30)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		_, err := s.Write(ctx, batch, noRefusal)
+		cancel()
+		stored = err == nil
+	}
+	assert.Greater(t, attempts, mostLate)
+	assert.ElementsMatch(t, lines(batch...), r.Lines())
 }
 
 func TestCloseCutsARequest(t *testing.T) {

@@ -6,53 +6,60 @@ package pgsink
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
 	"github.com/otelaudit/otelaudit/internal/postgres"
 )
 
-// copier derives rows while the database stores those before: it is what the
-// connection reads a COPY from. Safe for concurrent use.
+// copier derives rows while the database stores those before. Safe for
+// concurrent use.
 type copier struct {
 	mu      sync.Mutex
 	deriver postgres.Deriver
 	encoded []byte // memory for what is encoded
 	pending []byte // encoded and not yet read
 	entries []sink.Entry
-	rows    []int // entries that are not yet encoded
-	ended   bool  // the end of the rows is encoded, too
-	stopped bool
-	bytes   int64 // of what was read
+	rows    []int    // entries that are not yet encoded
+	ended   bool     // the end of the rows is encoded, too
+	bytes   int64    // of what was read
+	reading *reading // the one that may read, nil between two
 }
+
+// reading is what the connection reads one COPY from. A connection that was lost
+// may go on reading: of the COPY that comes next it must not get anything.
+type reading struct{ copier *copier }
 
 var errStopped = errors.New("copy has ended")
 
 // start begins anew with the given rows of entries.
-func (c *copier) start(entries []sink.Entry, rows []int) {
+func (c *copier) start(entries []sink.Entry, rows []int) *reading {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.entries, c.rows, c.ended, c.stopped, c.bytes = entries, rows, false, false, 0
+	c.entries, c.rows, c.ended, c.bytes, c.reading = entries, rows, false, 0, &reading{c}
 	c.encoded = append(c.encoded[:0], postgres.CopySignature...)
 	c.pending = c.encoded
+	return c.reading
 }
 
-// stop waits for a read that runs and lets go of the entries. A connection that
-// was lost may go on reading.
+// stop waits for a read that runs and lets go of the entries.
 func (c *copier) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.entries, c.rows, c.pending, c.stopped = nil, nil, nil, true
+	c.entries, c.rows, c.pending, c.reading = nil, nil, nil, nil
 }
 
 // Read implements io.Reader.
-func (c *copier) Read(b []byte) (n int, err error) {
+func (r *reading) Read(b []byte) (n int, err error) {
+	c := r.copier
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stopped {
+	if c.reading != r {
 		return 0, errStopped
 	}
 	for n < len(b) {
@@ -102,8 +109,20 @@ func (c *copier) release() {
 
 // copyAll sends rows to the database in one statement.
 func (t *transaction) copyAll(ctx context.Context, tx pgx.Tx, rows []int) error {
-	t.copier.start(t.entries, rows)
+	from := t.copier.start(t.entries, rows)
 	defer t.copier.stop()
-	_, err := tx.Conn().PgConn().CopyFrom(ctx, t.copier, t.config.Table.CopyStatement())
-	return postgres.Clean(err)
+	done, err := tx.Conn().PgConn().CopyFrom(ctx, from, t.config.Table.CopyStatement())
+	if err != nil {
+		return postgres.Clean(err)
+	}
+	return taken(done, len(rows), t.config.Table.Events())
+}
+
+// taken returns an error unless the database took all rows: a trigger can drop
+// some, of which nothing else tells.
+func taken(done pgconn.CommandTag, rows int, table string) error {
+	if n := done.RowsAffected(); n != int64(rows) {
+		return fmt.Errorf("%w: the table %s took %d of %d rows: remove the trigger or the rule that drops them", sink.ErrOperator, table, n, rows)
+	}
+	return nil
 }

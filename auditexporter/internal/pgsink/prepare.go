@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
@@ -62,10 +64,13 @@ func (s *Sink) prepareTables(ctx context.Context) error {
 			return err
 		}
 		err := s.config.Table.CheckVersion(ctx, conn)
-		if !s.config.CreateSchema || !errors.Is(err, postgres.ErrVersion) {
+		if s.config.CreateSchema && errors.Is(err, postgres.ErrVersion) {
+			err = s.config.Table.Migrate(ctx, conn.Conn())
+		}
+		if err != nil {
 			return err
 		}
-		return s.config.Table.Migrate(ctx, conn.Conn())
+		return checkLogged(ctx, conn, s.config.Table)
 	})
 	if err != nil {
 		return fmt.Errorf("look at the tables: %w", postgres.Clean(err))
@@ -86,8 +91,11 @@ func (s *Sink) setReady(ready bool) {
 	s.ready = ready
 }
 
-const settings = "current_setting('server_version_num')::integer, current_setting('server_encoding')," +
-	" current_setting('fsync'), current_setting('synchronous_commit'), current_setting('transaction_read_only')"
+const setTimeout = "SELECT pg_catalog.set_config('statement_timeout', $1, true)"
+
+const settings = "pg_catalog.current_setting('server_version_num')::integer, pg_catalog.current_setting('server_encoding')," +
+	" pg_catalog.current_setting('fsync'), pg_catalog.current_setting('synchronous_commit')," +
+	" pg_catalog.current_setting('transaction_read_only')"
 
 // server is what the server says of itself.
 type server struct {
@@ -105,6 +113,23 @@ func checkServer(ctx context.Context, conn postgres.Querier) error {
 		return fmt.Errorf("look at the server's settings: %w", postgres.Clean(err))
 	}
 	return s.check()
+}
+
+// checkLogged refuses tables that a crash of the server would empty.
+func checkLogged(ctx context.Context, conn postgres.Querier, table postgres.Table) error {
+	const statement = `SELECT c.relname FROM pg_catalog.pg_class c
+		WHERE c.relpersistence <> 'p' AND (c.oid IN (pg_catalog.to_regclass($1), pg_catalog.to_regclass($2))
+			OR c.oid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($3)) p)) LIMIT 1`
+	var name string
+	err := conn.QueryRow(ctx, statement, table.Stubs(), table.Checkpoints(), table.Events()).Scan(&name)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil
+	case err != nil:
+		return postgres.Clean(err)
+	}
+	return fmt.Errorf("%w: the table %s is unlogged, so that a crash would lose what was acknowledged: ALTER TABLE %s SET LOGGED",
+		sink.ErrOperator, name, name)
 }
 
 const oldestVersion = 14
@@ -158,8 +183,7 @@ func (s *Sink) preparePartitions(ctx context.Context, batch map[month]struct{}) 
 	now := time.Now()
 	wanted := s.missingPartitions(now, batch)
 	for i, m := range wanted {
-		var made bool
-		err := postgres.Clean(s.pool.QueryRow(ctx, "SELECT "+s.config.Table.PartitionFunction()+"($1)", m.first()).Scan(&made))
+		made, err := s.makePartition(ctx, m)
 		switch fault := faultOf(err); {
 		case err == nil && made:
 			s.askAgain(time.Time{}, m)
@@ -176,6 +200,28 @@ func (s *Sink) preparePartitions(ctx context.Context, batch map[month]struct{}) 
 		}
 	}
 	return nil
+}
+
+// makePartition takes half of the time that the batch has: there may be more rows
+// to move than can be moved in all of it, and the batch has to be stored.
+func (s *Sink) makePartition(ctx context.Context, m month) (made bool, err error) {
+	timeout := s.config.StatementTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = max(min(timeout, time.Until(deadline)/2), time.Millisecond) // 0 would be none
+	}
+	tx, err := s.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	if err != nil {
+		return false, postgres.Clean(err)
+	}
+	defer rollback(ctx, tx)
+	_, err = tx.Exec(ctx, setTimeout, strconv.FormatInt(timeout.Milliseconds(), 10))
+	if err == nil {
+		err = tx.QueryRow(ctx, "SELECT "+s.config.Table.PartitionFunction()+"($1)", m.first()).Scan(&made)
+	}
+	if err == nil {
+		err = tx.Commit(ctx)
+	}
+	return made, postgres.Clean(err)
 }
 
 // askAgain sets when to ask for partitions again, zero for never.

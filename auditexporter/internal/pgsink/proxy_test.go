@@ -31,6 +31,7 @@ type proxy struct {
 
 	mu    sync.Mutex
 	armed string // guarded by mu; "", "before" or "after" the server has committed
+	lost  string // guarded by mu; from this statement on nothing arrives, "" for none
 	open  []net.Conn
 }
 
@@ -74,6 +75,30 @@ func (p *proxy) cutAtCommit(stored bool) {
 	if p.armed = "before"; stored {
 		p.armed = "after"
 	}
+}
+
+// swallow has the network go silent at a statement, for good: nothing arrives,
+// and nobody is told.
+func (p *proxy) swallow(statement string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lost = statement
+}
+
+// heal cuts what is open.
+func (p *proxy) heal() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lost = ""
+	for _, conn := range p.open {
+		conn.Close()
+	}
+}
+
+func (p *proxy) swallows(sent []byte) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost != "" && bytes.Contains(bytes.ToLower(sent), []byte(p.lost))
 }
 
 // disarm says, once, that the next commit is to be cut, and how.
@@ -120,11 +145,14 @@ func (p *proxy) serve(client net.Conn) {
 	})
 	defer back.Wait()
 	buffer := make([]byte, 64<<10)
-	for {
+	for silent := false; ; {
 		n, err := client.Read(buffer)
 		if err != nil {
 			closeConn(server)
 			return
+		}
+		if silent = silent || p.swallows(buffer[:n]); silent {
+			continue
 		}
 		switch p.disarm(buffer[:n]) {
 		case "before":

@@ -76,6 +76,7 @@ func Open(config Config) (*Sink, error) {
 	}
 	parsed.MaxConns = int32(config.MaxConnections)
 	parsed.MinConns, parsed.MinIdleConns = 0, 0
+	postgres.SpeakUTF8(&parsed.ConnConfig.Config)
 	if parsed.ConnConfig.RuntimeParams["application_name"] == "" {
 		parsed.ConnConfig.RuntimeParams["application_name"] = "otelaudit"
 	}
@@ -123,8 +124,27 @@ func (s *Sink) Close() error {
 	}
 	s.end()
 	s.running.Wait()
-	s.pool.Close()
+	s.closePool()
 	return nil
+}
+
+// closeTimeout bounds the wait for connections whose network is silent.
+const closeTimeout = 2 * time.Second
+
+// closePool closes all connections. One whose network is silent says goodbye for
+// up to 15 s, which is not waited for.
+func (s *Sink) closePool() {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		s.pool.Close()
+	}()
+	timer := time.NewTimer(closeTimeout)
+	defer timer.Stop()
+	select {
+	case <-closed:
+	case <-timer.C:
+	}
 }
 
 // Write stores entries in one transaction, all or none. Only where the database
@@ -143,8 +163,8 @@ func (s *Sink) Write(ctx context.Context, entries []sink.Entry, refuse sink.Refu
 		return sink.Result{}, s.explain(ctx, err)
 	}
 	var total sink.Result
-	for len(entries) > 0 {
-		part := entries[:min(s.part(), len(entries))]
+	for size := s.part(len(entries)); len(entries) > 0; {
+		part := entries[:min(size, len(entries))]
 		result, err := s.write(ctx, part, refuse)
 		if err != nil {
 			if total.Stored == 0 {
@@ -168,10 +188,16 @@ func add(total, more *sink.Result) {
 	total.Sync += more.Sync
 }
 
-func (s *Sink) part() int {
+// maxParts bounds the transactions of one batch. An outage makes them as small as
+// can be; but the next attempt looks again at each part that is stored, and with
+// too many of them it would get no further.
+const maxParts = 64
+
+// part is how many of the entries of a batch go into one transaction.
+func (s *Sink) part(entries int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.most
+	return min(entries, max(s.most, (entries+maxParts-1)/maxParts))
 }
 
 // shrink makes transactions smaller after one that took too long.
@@ -251,13 +277,7 @@ func (s *Sink) transact(ctx context.Context, run func(*transaction) error) (resu
 	if err != nil {
 		return sink.Result{}, fmt.Errorf("begin: %w", postgres.Clean(err))
 	}
-	// After a commit it does nothing. Where it fails the pool drops the
-	// connection, which ends the transaction as well.
-	defer func() {
-		soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
-		defer cancel()
-		_ = tx.Rollback(soon)
-	}()
+	defer rollback(ctx, tx)
 	c := s.copiers.Get().(*copier)
 	defer func() {
 		c.release()
@@ -273,6 +293,14 @@ func (s *Sink) transact(ctx context.Context, run func(*transaction) error) (resu
 	}
 	t.result.Sync = time.Since(start)
 	return t.result, nil
+}
+
+// rollback does nothing after a commit. Where it fails the pool drops the
+// connection, which ends the transaction as well.
+func rollback(ctx context.Context, tx pgx.Tx) {
+	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+	defer cancel()
+	_ = tx.Rollback(soon)
 }
 
 // explain says what a person can do, where only a person can.

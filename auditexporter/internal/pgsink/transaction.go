@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/canonical"
@@ -94,7 +95,7 @@ func (t *transaction) look(ctx context.Context) error {
 	shares := t.shares()
 	batch := &pgx.Batch{}
 	var said server
-	batch.Queue("SELECT set_config('statement_timeout', $1, true), set_config('enable_seqscan', 'off', true), "+settings,
+	batch.Queue(setTimeout+", pg_catalog.set_config('enable_seqscan', 'off', true), "+settings,
 		strconv.FormatInt(t.config.StatementTimeout.Milliseconds(), 10)).QueryRow(func(row pgx.Row) error {
 		var timeout, scan string
 		if err := row.Scan(append([]any{&timeout, &scan}, said.into()...)...); err != nil {
@@ -267,7 +268,8 @@ func (t *transaction) insertRest(ctx context.Context) error {
 		l := &t.entries[i].Link
 		batch.Queue("INSERT INTO "+t.config.Table.Stubs()+" (origin, index, stream, seq, sealed_at, prev, hash, digest)"+
 			" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-			l.Origin, int64(l.Index), postgres.EscapeStream(l.Stream), int64(l.Seq), l.SealedAt, l.Prev[:], t.entries[i].Hash[:], l.Digest[:])
+			l.Origin, int64(l.Index), postgres.EscapeStream(l.Stream), int64(l.Seq), l.SealedAt, l.Prev[:], t.entries[i].Hash[:], l.Digest[:]).
+			Exec(func(done pgconn.CommandTag) error { return taken(done, 1, t.config.Table.Stubs()) })
 	}
 	for _, i := range t.points {
 		e := &t.entries[i]
@@ -276,7 +278,8 @@ func (t *transaction) insertRest(ctx context.Context) error {
 			hashes[k] = e.Range[k][:]
 		}
 		batch.Queue("INSERT INTO "+t.config.Table.Checkpoints()+" (origin, size, note, range) VALUES ($1, $2, $3, $4)",
-			e.Link.Origin, int64(e.Link.Index), string(e.Note), hashes)
+			e.Link.Origin, int64(e.Link.Index), string(e.Note), hashes).
+			Exec(func(done pgconn.CommandTag) error { return taken(done, 1, t.config.Table.Checkpoints()) })
 		t.result.Bytes += int64(len(e.Note))
 	}
 	if err := t.tx.SendBatch(ctx, batch).Close(); err != nil {

@@ -403,3 +403,53 @@ func FuzzHeads(f *testing.F) {
 		assert.True(t, strings.HasPrefix(string(data), string(again)), "what is read is what was written")
 	})
 }
+
+// TestStrictCallersAndPlaces: who asks for records without a fault asks again
+// about chained ones, and gets the first answer; a proof that fails is refused.
+func TestStrictCallersAndPlaces(t *testing.T) {
+	shop := newTestProducer(t, 'a')
+	config := testConfig(t, t.TempDir())
+	config.Proof = shop.config()
+	config.Proof.ReloadInterval = time.Hour
+	p := startProcessor(t, config, newSinkFake())
+	send := func(logs plog.Logs) (*receipt.Receipt, error) {
+		filled := &receipt.Receipt{RejectInvalid: true}
+		return filled, p.ConsumeLogs(receipt.NewContext(t.Context(), filled), logs)
+	}
+	_, err := send(chained(t, "a", 1, 2, 3))
+	require.NoError(t, err)
+	again, err := send(chained(t, "a", 1, 2))
+	require.NoError(t, err)
+	for i, result := range again.Results {
+		assert.Equal(t, uint64(i+1), result.Link.Index)
+		assert.Empty(t, result.Reasons)
+	}
+	gap, err := send(chained(t, "a", 5))
+	require.NoError(t, err, "is for `sequence::on_violation`")
+	assert.Equal(t, []string{"audit.sequence: gap"}, gap.Results[0].Reasons)
+
+	unproven := event("x")
+	shop.sign(unproven)
+	unproven.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().PutStr("x", "y")
+	refused, err := send(unproven)
+	require.Equal(t, codes.InvalidArgument, status.Code(err))
+	assert.Equal(t, receipt.VerifyFailed, refused.Results[0].VerifyStatus)
+
+	// Its key has ended since: what is known stays so, what is new is refused.
+	proved := func(id string) plog.Logs {
+		logs := event(id)
+		logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).SetTimestamp(1)
+		shop.sign(logs)
+		return logs
+	}
+	first, err := send(proved("y"))
+	require.NoError(t, err)
+	newTestProducer(t, 'b').write(config.Proof.Keys[0].File)
+	p.producers.reload()
+	same, err := send(proved("y"))
+	require.NoError(t, err)
+	assert.Equal(t, first.Results[0].Hash, same.Results[0].Hash)
+	_, err = send(proved("z"))
+	require.Equal(t, codes.InvalidArgument, status.Code(err))
+	require.NoError(t, p.Shutdown(t.Context()))
+}

@@ -453,3 +453,32 @@ func TestStrictCallersAndPlaces(t *testing.T) {
 	require.Equal(t, codes.InvalidArgument, status.Code(err))
 	require.NoError(t, p.Shutdown(t.Context()))
 }
+
+// TestProducersFileLagsBehind: a crash between the seal and the file leaves the
+// file behind by what was never answered. The producer sends it again.
+func TestProducersFileLagsBehind(t *testing.T) {
+	directory := t.TempDir()
+	path := filepath.Join(directory, producersFile)
+	p := startProcessor(t, testConfig(t, directory), newSinkFake())
+	expect := func(numbers ...int64) {
+		t.Helper()
+		findings, err := sendChained(t, p, chained(t, "a", numbers...))
+		require.NoError(t, err)
+		assert.Equal(t, make([]string, len(numbers)), findings)
+	}
+	expect(1, 2)
+	before, err := os.ReadFile(path)
+	require.NoError(t, err)
+	expect(3, 4)
+	require.NoError(t, p.Shutdown(t.Context()))
+	require.NoError(t, os.WriteFile(path, before, 0o600))
+	p = startProcessor(t, testConfig(t, directory), newSinkFake())
+	expect(3, 4)
+	expect(5)
+	require.NoError(t, p.Shutdown(t.Context()))
+
+	require.NoError(t, os.Remove(path))
+	p = startProcessor(t, testConfig(t, directory), newSinkFake())
+	expect(6) // joined: marked, and no fault
+	require.NoError(t, p.Shutdown(t.Context()))
+}

@@ -479,7 +479,7 @@ func (w *worker) conclude(record plog.LogRecord, faults []string, err error, v *
 		w.tally.repaired++
 	}
 	reasons := w.reasons()
-	v.refused = w.refuses()
+	v.refused = len(reasons) > 0 && w.refuses()
 	v.onlyKnown = w.own.codes[codeProof] && w.stages.proofs.reject
 	v.verified = w.own.proof.Status
 	faults = slices.Concat(faults, w.resourceFaults, w.scopeFaults)

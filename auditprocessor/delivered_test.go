@@ -108,8 +108,10 @@ func TestSinkBoard(t *testing.T) {
 	var b sinkBoard
 	require.Empty(t, b.statuses(true))
 	for _, a := range []receipt.Attempt{
-		{Sink: "audit/b", Type: "http", Code: receipt.CodeTimeout}, {Sink: "audit/a", Type: "file"},
-		{Sink: "audit/b", Type: "http", Code: receipt.CodeFailed}, {Sink: "audit/c", Type: "postgres", Code: receipt.CodeTimeout},
+		{Sink: "audit/b", Type: "http", Code: receipt.CodeTimeout},
+		{Sink: "audit/a", Type: "file"},
+		{Sink: "audit/b", Type: "http", Code: receipt.CodeFailed},
+		{Sink: "audit/c", Type: "postgres", Code: receipt.CodeTimeout},
 	} {
 		b.note(a)
 	}

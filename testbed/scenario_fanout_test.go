@@ -144,7 +144,7 @@ func TestScenarioW17DatabaseDown(t *testing.T) {
 	drained(t, c, time.Minute)
 	require.NoError(t, server.Stop(pgtest.Immediate))
 	total.Add(sendLoad(t, c, "down", 1000))
-	eventually(t, time.Minute, func() bool { return metric(t, c, failures, `exporter="audit/postgres"`) > 3 }, "the database is missed")
+	eventually(t, time.Minute, func() bool { return metric(t, c, failures, `exporter="audit/postgres"`) > 1 }, "the database is missed")
 	require.Positive(t, metric(t, c, "otelcol_processor_audit_pending_records"), "a required sink is down")
 	require.NoError(t, server.Start())
 	drained(t, c, time.Minute)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -17,6 +18,48 @@ import (
 
 // docs/guarantees.md names a test for each promise: it must exist.
 func TestGuaranteesNameTests(t *testing.T) {
+	page, err := os.ReadFile("docs/guarantees.md")
+	require.NoError(t, err)
+	require.NotEmpty(t, namedTests(t, existingTests(t), page))
+}
+
+// docs/otep-0267.md has a row for each requirement, in order, and each that is
+// met, in whatever way, names tests.
+func TestOTEPNamesTests(t *testing.T) {
+	page, err := os.ReadFile("docs/otep-0267.md")
+	require.NoError(t, err)
+	const requirements = 89
+	rows := regexp.MustCompile(`(?m)^\| R(\d+) \|([^|]+)\|([^|]+)\|([^|]*)\|([^|]*)\|$`).FindAllStringSubmatch(string(page), -1)
+	exists := existingTests(t)
+	for i, row := range rows {
+		require.Equal(t, strconv.Itoa(i+1), row[1], "a row is missing, or has another form")
+		status, why := strings.TrimSpace(row[3]), strings.TrimSpace(row[4])
+		tests := namedTests(t, exists, []byte(row[5]))
+		switch status {
+		case "met", "different":
+			assert.NotEmpty(t, tests, "R%s names no test", row[1])
+		case "open", "not applicable":
+		default:
+			t.Errorf("R%s is %q", row[1], status)
+		}
+		assert.False(t, status != "met" && why == "", "R%s gives no reason", row[1])
+	}
+	require.Equal(t, requirements, len(rows)) //nolint:testifylint // the rows are too long to be shown
+}
+
+// namedTests returns the tests that a text names, all of which exist.
+func namedTests(t *testing.T, exists map[string]bool, text []byte) [][][]byte {
+	t.Helper()
+	named := regexp.MustCompile("`([a-z]+\\.(?:Test|Fuzz)\\w+)`").FindAllSubmatch(text, -1)
+	for _, match := range named {
+		assert.True(t, exists[string(match[1])], "%s does not exist", match[1])
+	}
+	return named
+}
+
+// existingTests are the tests of the module, as package and name.
+func existingTests(t *testing.T) map[string]bool {
+	t.Helper()
 	exists := map[string]bool{}
 	walk(t, ".", func(path string) {
 		text, err := os.ReadFile(path)
@@ -26,13 +69,7 @@ func TestGuaranteesNameTests(t *testing.T) {
 			exists[folder+"."+string(match[1])] = true
 		}
 	})
-	page, err := os.ReadFile("docs/guarantees.md")
-	require.NoError(t, err)
-	named := regexp.MustCompile("`([a-z]+\\.(?:Test|Fuzz)\\w+)`").FindAllSubmatch(page, -1)
-	require.NotEmpty(t, named)
-	for _, match := range named {
-		assert.True(t, exists[string(match[1])], "%s does not exist", match[1])
-	}
+	return exists
 }
 
 // Links between pages must lead somewhere.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/otelaudit/otelaudit/audit/proof"
 	"github.com/otelaudit/otelaudit/internal/receipt"
 )
 
@@ -54,12 +55,21 @@ func (q *quarantineMemory) by(at coordinate) string {
 	return q.known[at]
 }
 
-// refuseFlagged refuses what is only flagged otherwise.
+// refuseFlagged refuses what is only flagged otherwise: a record that breaks the
+// schema, and a new one whose proof failed. A place in a producer's chain is for
+// `sequence::on_violation` alone.
 func refuseFlagged(verdicts []verdict) {
 	for i := range verdicts {
-		if len(verdicts[i].reasons) > 0 {
-			verdicts[i].refused = true
+		v := &verdicts[i]
+		faults := len(v.reasons)
+		if v.place.Violates() {
+			faults--
 		}
+		if v.verified == proof.Failed {
+			v.onlyKnown = true
+			faults--
+		}
+		v.refused = v.refused || faults > 0
 	}
 }
 

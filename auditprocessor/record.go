@@ -36,9 +36,10 @@ type verdict struct {
 	// nothing to verify.
 	verified proof.Status
 	// place is what is wrong with the record's place in its producer's chain.
-	// outOfPlace says that it refuses the record, unless it came before.
-	place      sequence.Finding
-	outOfPlace bool
+	place sequence.Finding
+	// onlyKnown refuses the record unless it came before: its proof or its place
+	// does not hold now, but keys end and chains go on.
+	onlyKnown bool
 	// identity makes the record known when it comes again; zero if it came
 	// without an id.
 	identity journal.Identity

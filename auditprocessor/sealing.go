@@ -118,10 +118,10 @@ func (s *sealing) seal(ctx context.Context, j *journal.Journal) error {
 		if err != nil {
 			return receipt.Refused(err.Error())
 		}
-		request.Probe = s.outOfPlace()
+		request.Probe = s.onlyKnown()
 		err = j.Seal(ctx, request)
 		if errors.Is(err, journal.ErrNew) {
-			return s.refusePlaces()
+			return s.refuseNew()
 		}
 		var known *journal.KnownError
 		if !errors.As(err, &known) {
@@ -135,23 +135,22 @@ func (s *sealing) seal(ctx context.Context, j *journal.Journal) error {
 	return nil
 }
 
-// outOfPlace says whether a record that is still to be sealed would break its
-// producer's chain, where that refuses. If it came before it does not: the chain
-// has gone on since.
-func (s *sealing) outOfPlace() bool {
+// onlyKnown says whether a record that is still to be sealed is refused unless it
+// came before.
+func (s *sealing) onlyKnown() bool {
 	for k := range s.logs.LogRecordCount() {
-		if s.verdicts[s.at(k)].outOfPlace {
+		if s.verdicts[s.at(k)].onlyKnown {
 			return true
 		}
 	}
 	return false
 }
 
-// refusePlaces refuses the request because of such records.
-func (s *sealing) refusePlaces() error {
+// refuseNew refuses the request because of such records.
+func (s *sealing) refuseNew() error {
 	for k := range s.logs.LogRecordCount() {
 		v := &s.verdicts[s.at(k)]
-		v.refused = v.outOfPlace
+		v.refused = v.onlyKnown
 	}
 	return receipt.Refused(strings.Join(refusals(s.verdicts), "; "))
 }

@@ -260,7 +260,7 @@ func (w *worker) settle(v *verdict) {
 	p := w.place
 	w.place = nil
 	v.place = p.finding
-	v.outOfPlace = w.session.of.reject && p.finding.Violates()
+	v.onlyKnown = v.onlyKnown || w.session.of.reject && p.finding.Violates()
 	if !p.moved || v.refused {
 		return
 	}

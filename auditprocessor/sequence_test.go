@@ -403,3 +403,82 @@ func FuzzHeads(f *testing.F) {
 		assert.True(t, strings.HasPrefix(string(data), string(again)), "what is read is what was written")
 	})
 }
+
+// TestStrictCallersAndPlaces: who asks for records without a fault asks again
+// about chained ones, and gets the first answer; a proof that fails is refused.
+func TestStrictCallersAndPlaces(t *testing.T) {
+	shop := newTestProducer(t, 'a')
+	config := testConfig(t, t.TempDir())
+	config.Proof = shop.config()
+	config.Proof.ReloadInterval = time.Hour
+	p := startProcessor(t, config, newSinkFake())
+	send := func(logs plog.Logs) (*receipt.Receipt, error) {
+		filled := &receipt.Receipt{RejectInvalid: true}
+		return filled, p.ConsumeLogs(receipt.NewContext(t.Context(), filled), logs)
+	}
+	_, err := send(chained(t, "a", 1, 2, 3))
+	require.NoError(t, err)
+	again, err := send(chained(t, "a", 1, 2))
+	require.NoError(t, err)
+	for i, result := range again.Results {
+		assert.Equal(t, uint64(i+1), result.Link.Index)
+		assert.Empty(t, result.Reasons)
+	}
+	gap, err := send(chained(t, "a", 5))
+	require.NoError(t, err, "is for `sequence::on_violation`")
+	assert.Equal(t, []string{"audit.sequence: gap"}, gap.Results[0].Reasons)
+
+	unproven := event("x")
+	shop.sign(unproven)
+	unproven.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().PutStr("x", "y")
+	refused, err := send(unproven)
+	require.Equal(t, codes.InvalidArgument, status.Code(err))
+	assert.Equal(t, receipt.VerifyFailed, refused.Results[0].VerifyStatus)
+
+	// Its key has ended since: what is known stays so, what is new is refused.
+	proved := func(id string) plog.Logs {
+		logs := event(id)
+		logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).SetTimestamp(1)
+		shop.sign(logs)
+		return logs
+	}
+	first, err := send(proved("y"))
+	require.NoError(t, err)
+	newTestProducer(t, 'b').write(config.Proof.Keys[0].File)
+	p.producers.reload()
+	same, err := send(proved("y"))
+	require.NoError(t, err)
+	assert.Equal(t, first.Results[0].Hash, same.Results[0].Hash)
+	_, err = send(proved("z"))
+	require.Equal(t, codes.InvalidArgument, status.Code(err))
+	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+// TestProducersFileLagsBehind: a crash between the seal and the file leaves the
+// file behind by what was never answered. The producer sends it again.
+func TestProducersFileLagsBehind(t *testing.T) {
+	directory := t.TempDir()
+	path := filepath.Join(directory, producersFile)
+	p := startProcessor(t, testConfig(t, directory), newSinkFake())
+	expect := func(numbers ...int64) {
+		t.Helper()
+		findings, err := sendChained(t, p, chained(t, "a", numbers...))
+		require.NoError(t, err)
+		assert.Equal(t, make([]string, len(numbers)), findings)
+	}
+	expect(1, 2)
+	before, err := os.ReadFile(path)
+	require.NoError(t, err)
+	expect(3, 4)
+	require.NoError(t, p.Shutdown(t.Context()))
+	require.NoError(t, os.WriteFile(path, before, 0o600))
+	p = startProcessor(t, testConfig(t, directory), newSinkFake())
+	expect(3, 4)
+	expect(5)
+	require.NoError(t, p.Shutdown(t.Context()))
+
+	require.NoError(t, os.Remove(path))
+	p = startProcessor(t, testConfig(t, directory), newSinkFake())
+	expect(6) // joined: marked, and no fault
+	require.NoError(t, p.Shutdown(t.Context()))
+}

@@ -479,7 +479,8 @@ func (w *worker) conclude(record plog.LogRecord, faults []string, err error, v *
 		w.tally.repaired++
 	}
 	reasons := w.reasons()
-	v.refused = w.refuses()
+	v.refused = len(reasons) > 0 && w.refuses()
+	v.onlyKnown = w.own.codes[codeProof] && w.stages.proofs.reject
 	v.verified = w.own.proof.Status
 	faults = slices.Concat(faults, w.resourceFaults, w.scopeFaults)
 	if err != nil {
@@ -520,11 +521,9 @@ func (w *worker) reasons() []string {
 	return slices.Concat(w.own.flagged, w.own.repaired, w.resource.repaired, w.scope.repaired)
 }
 
-// refuses says whether what a record is flagged for refuses it.
+// refuses says whether what a record is flagged for refuses it, whether or not it
+// came before.
 func (w *worker) refuses() bool {
-	if w.own.codes[codeProof] && w.stages.proofs.reject {
-		return true
-	}
 	for code := range codeCount {
 		if code != codeProof && code != codeSequence && (w.own.codes[code] || w.resource.codes[code] || w.scope.codes[code]) {
 			return w.stages.validator.reject

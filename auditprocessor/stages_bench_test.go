@@ -226,8 +226,17 @@ func TestUnsignedAllocates(t *testing.T) {
 			next++
 		})
 	}
-	without := allocations(testStages(t))
-	with := allocations(withProofs(t, testStages(t), shop.config()))
+	// A collection in between empties pools, and what fills them again counts: the
+	// least of several runs is what the stages themselves allocate.
+	least := func(s *stages) float64 {
+		fewest := allocations(s)
+		for range 4 {
+			fewest = min(fewest, allocations(s))
+		}
+		return fewest
+	}
+	without := least(testStages(t))
+	with := least(withProofs(t, testStages(t), shop.config()))
 	require.LessOrEqual(t, with, without+benchRecords/100.0)
 }
 

@@ -70,6 +70,8 @@ func (s *grpcServer) start(ctx context.Context, host component.Host) error {
 	config := s.receiver.config.GRPC.Get()
 	server, err := config.ToServer(ctx, host.GetExtensions(), s.receiver.settings.TelemetrySettings,
 		configgrpc.WithGrpcServerOption(grpc.ForceServerCodecV2(rawCodec{})),
+		//nolint:staticcheck // the other way is to register one for the whole process, stock components included
+		configgrpc.WithGrpcServerOption(grpc.RPCDecompressor(zstdMessages{limit: s.receiver.config.maxMessage()})),
 		configgrpc.WithGrpcServerOption(grpc.StreamInterceptor(s.intercept))) // the outermost: it sees who is not authenticated
 	if err != nil {
 		return fmt.Errorf("set up the server of `grpc`: %w", err)

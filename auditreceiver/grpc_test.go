@@ -93,13 +93,25 @@ func TestGRPCMessages(t *testing.T) {
 		assert.Empty(t, s.Details())
 	}
 	large := records(strings.Repeat("x", 1<<20))
-	for _, options := range [][]grpc.CallOption{nil, {grpc.UseCompressor(gzip.Name)}} {
+	for _, options := range [][]grpc.CallOption{nil, {grpc.UseCompressor(gzip.Name)}, {grpc.UseCompressor("zstd")}} {
 		s := export(marshalProto(t, large), options...)
 		assert.Equal(t, codes.ResourceExhausted, s.Code(), s.Message())
 		assert.Empty(t, s.Details(), "without RetryInfo it is not to be repeated")
 	}
 	assert.Zero(t, r.budget.used.Load())
 	require.Eventually(t, func() bool { return len(r.grpc.reading) == 0 }, 5*time.Second, time.Millisecond)
+}
+
+func TestGRPCZstdWindow(t *testing.T) {
+	z := zstdMessages{limit: 100}
+	message, err := z.Do(strings.NewReader(zstdWithWindow(t, maxZstdWindow, "some text")))
+	require.NoError(t, err)
+	assert.Equal(t, "some text", string(message))
+	_, err = z.Do(strings.NewReader(zstdWithWindow(t, 2*maxZstdWindow, "some text")))
+	require.Error(t, err)
+	message, err = z.Do(strings.NewReader(zstdWithWindow(t, maxZstdWindow, strings.Repeat("x", 1<<20))))
+	require.NoError(t, err)
+	assert.Len(t, message, 101, "no more than is needed to refuse it")
 }
 
 func TestGRPCBudget(t *testing.T) {

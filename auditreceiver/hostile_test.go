@@ -89,22 +89,28 @@ func TestShareFits(t *testing.T) {
 	require.Equal(t, int64(60), b.used.Load())
 }
 
+// zstdWithWindow compresses parts, each flushed, so that the frame names its
+// window.
+func zstdWithWindow(t *testing.T, window int, parts ...string) string {
+	t.Helper()
+	var body bytes.Buffer
+	w, err := zstd.NewWriter(&body, zstd.WithWindowSize(window))
+	require.NoError(t, err)
+	for _, part := range parts {
+		_, err = io.WriteString(w, part)
+		require.NoError(t, err)
+		require.NoError(t, w.Flush())
+	}
+	require.NoError(t, w.Close())
+	return body.String()
+}
+
 // A small frame must not make the decoder take a window that HTTP does not
 // allow.
 func TestZstdWindow(t *testing.T) {
 	url := serve(t, testConfig(), seal)
-	compress := func(window int) string {
-		var body bytes.Buffer
-		w, err := zstd.NewWriter(&body, zstd.WithWindowSize(window))
-		require.NoError(t, err)
-		for range 3 { // more than one flush: the frame names its window
-			_, err = io.WriteString(w, "{\"action\":\"a\"}\n")
-			require.NoError(t, err)
-			require.NoError(t, w.Flush())
-		}
-		require.NoError(t, w.Close())
-		return body.String()
-	}
+	const line = "{\"action\":\"a\"}\n"
+	compress := func(window int) string { return zstdWithWindow(t, window, line, line) }
 	for window, want := range map[int]int{maxZstdWindow: http.StatusOK, 2 * maxZstdWindow: http.StatusBadRequest, zstd.MaxWindowSize: http.StatusBadRequest} {
 		for range 2 { // also with a decoder that has been used
 			assert.Equal(t, want, post(t, url, "application/x-ndjson", compress(window), "Content-Encoding", "zstd").status, window)

@@ -4,6 +4,7 @@
 package auditreceiver
 
 import (
+	"errors"
 	"io"
 	"sync"
 
@@ -57,4 +58,20 @@ func (b *zstdBody) Close() error {
 	}
 	zstdDecoders.Put(decoder)
 	return nil
+}
+
+// zstdMessages decompresses gRPC messages with the same bound on windows, in
+// place of the decoder that the collector registers.
+type zstdMessages struct{ limit int64 }
+
+func (zstdMessages) Type() string { return encodingZstd }
+
+// Do returns at most one byte more than the limit: grpc then refuses the message.
+func (z zstdMessages) Do(r io.Reader) ([]byte, error) {
+	body, err := readZstd(io.NopCloser(r))
+	if err != nil {
+		return nil, err
+	}
+	message, err := io.ReadAll(io.LimitReader(body, z.limit+1))
+	return message, errors.Join(err, body.Close())
 }

@@ -138,13 +138,14 @@ func TestScenarioW17DatabaseDown(t *testing.T) {
 	require.NoError(t, endpoint.Up())
 	settings := testbed.Settings{Directory: t.TempDir()}
 	settings.Extra = append(append(toPostgres(settings.Directory, dsn), toHTTP(filepath.Join(settings.Directory, "http"), endpoint, "ndjson")...),
+		"exporters::audit/http: {timeout: 1m, http: {timeout: 1m}}", // an answer that was slow would be a line that is sent twice
 		"service::pipelines::logs/audit::exporters: [audit, audit/http, audit/postgres]")
 	c := start(t, settings)
 	total := sendLoad(t, c, "before", 500)
 	drained(t, c, time.Minute)
 	require.NoError(t, server.Stop(pgtest.Immediate))
 	total.Add(sendLoad(t, c, "down", 1000))
-	eventually(t, time.Minute, func() bool { return metric(t, c, failures, `exporter="audit/postgres"`) > 3 }, "the database is missed")
+	eventually(t, time.Minute, func() bool { return metric(t, c, failures, `exporter="audit/postgres"`) > 1 }, "the database is missed")
 	require.Positive(t, metric(t, c, "otelcol_processor_audit_pending_records"), "a required sink is down")
 	require.NoError(t, server.Start())
 	drained(t, c, time.Minute)
@@ -222,6 +223,8 @@ func TestScenarioOptionalSinkMisses(t *testing.T) {
 		total.Add(sendLoad(t, c, "up-"+roundName(round), 100))
 		<-time.After(time.Second)
 	}
+	drained(t, c, time.Minute)
+	eventually(t, time.Minute, func() bool { return metric(t, c, "otelcol_exporter_queue_size", labelSecond) == 0 }, "the copy has all that it was given")
 	missed := metric(t, c, missedCount, labelSecond)
 	stop(t, c)
 

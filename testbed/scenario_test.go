@@ -131,7 +131,7 @@ func measured(t *testing.T, pairs ...any) {
 	info, err := f.Stat()
 	require.NoError(t, err)
 	if info.Size() == 0 {
-		line = "Each of these lost nothing, stored nothing twice, and had no finding.\n\n| test | measured |\n|---|---|\n" + line
+		line = "Each of these lost nothing and stored nothing twice, and `verify` found nothing but what its line says.\n\n| test | measured |\n|---|---|\n" + line
 	}
 	_, err = f.WriteString(line)
 	require.NoError(t, err)

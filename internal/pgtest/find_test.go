@@ -161,3 +161,13 @@ func TestDependencies(t *testing.T) {
 	assert.Contains(t, output, "install --yes --no-install-recommends postgresql\n")
 	assert.Less(t, strings.Index(output, "postgresql-common\n"), strings.Index(output, "recommends postgresql\n"))
 }
+
+// Where changes are judged nothing is skipped.
+func TestContinuousIntegrationDoesWithoutNothing(t *testing.T) {
+	text, err := os.ReadFile("../../.ci/run")
+	require.NoError(t, err)
+	assert.NotContains(t, string(text), EnvWithout)
+	makefile, err := os.ReadFile("../../Makefile")
+	require.NoError(t, err)
+	assert.NotContains(t, string(makefile), EnvWithout)
+}

@@ -91,7 +91,7 @@ func (p *proxy) heal() {
 	defer p.mu.Unlock()
 	p.lost = ""
 	for _, conn := range p.open {
-		conn.Close()
+		closeConn(conn)
 	}
 }
 

@@ -105,7 +105,7 @@ func (p *auditProcessor) Start(_ context.Context, host component.Host) error {
 		return err
 	}
 	if err := p.begin(j, key, host); err != nil {
-		return errors.Join(err, j.Close())
+		return errors.Join(err, p.closeSequences(), j.Close())
 	}
 	return nil
 }
@@ -255,7 +255,7 @@ func (p *auditProcessor) Shutdown(context.Context) error {
 	defer cancel()
 	ended := p.forwarder.drain(ctx, err == nil)
 	p.logLeft()
-	return errors.Join(err, p.closeSequences(), p.closeJournal(ended))
+	return errors.Join(err, p.closeJournal(ended))
 }
 
 // closeTimeout is how long the disk may take to let the journal go.
@@ -271,7 +271,7 @@ func (p *auditProcessor) closeJournal(ended bool) error {
 	closed := make(chan error, 1)
 	go func() {
 		<-p.forwarder.done
-		closed <- p.journal.Close()
+		closed <- errors.Join(p.closeSequences(), p.journal.Close())
 	}()
 	patience := closeTimeout
 	if !ended {

@@ -30,8 +30,8 @@ const (
 	producersFile  = "producers"
 	producersMagic = "oap1"
 	entrySize      = 16 + 8 + 4*16 + 1 + 4
-	// compactAt is how many entries more than streams the file may have, and as
-	// many again as there are streams.
+	// compactAt is how many entries the file may have beside two for each of its
+	// streams.
 	compactAt = 4096
 )
 
@@ -107,6 +107,7 @@ type headFile struct {
 	mu      sync.Mutex
 	file    *os.File // guarded by mu; nil: has to be written anew
 	entries int      // guarded by mu; in the file
+	streams int      // guarded by mu; of which so many were there when it was written anew
 	closed  bool     // guarded by mu
 }
 
@@ -151,7 +152,7 @@ func (f *headFile) rewrite(all []streamHead) error {
 	if err != nil {
 		return fmt.Errorf("write producers' streams: %w", err)
 	}
-	f.entries = len(all)
+	f.entries, f.streams = len(all), len(all)
 	return nil
 }
 
@@ -181,7 +182,7 @@ func (f *headFile) save(take, all func() []streamHead) error {
 	if len(heads) == 0 && f.file != nil {
 		return nil
 	}
-	if f.file != nil && f.entries+len(heads) <= 2*f.live(all)+compactAt {
+	if f.file != nil && f.entries+len(heads) <= 2*f.streams+compactAt {
 		err := f.append(heads)
 		if err == nil {
 			return nil
@@ -189,14 +190,6 @@ func (f *headFile) save(take, all func() []streamHead) error {
 		return errors.Join(err, f.letGo())
 	}
 	return f.rewrite(all())
-}
-
-// live is how many streams there are, asked for only where the file is long.
-func (f *headFile) live(all func() []streamHead) int {
-	if f.entries < compactAt {
-		return 0
-	}
-	return len(all())
 }
 
 func (f *headFile) append(heads []streamHead) error {

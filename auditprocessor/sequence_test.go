@@ -482,3 +482,43 @@ func TestProducersFileLagsBehind(t *testing.T) {
 	expect(6) // joined: marked, and no fault
 	require.NoError(t, p.Shutdown(t.Context()))
 }
+
+// TestProducersFileFails: the records are sealed all the same, the failure is
+// counted, and the next request writes what is missing.
+func TestProducersFileFails(t *testing.T) {
+	directory := t.TempDir()
+	telemetry := componenttest.NewTelemetry()
+	p, err := newProcessor(processor.Settings{ID: component.NewID(metadata.Type), TelemetrySettings: telemetry.NewTelemetrySettings()}, testConfig(t, directory), newSinkFake())
+	require.NoError(t, err)
+	require.NoError(t, p.Start(context.Background(), componenttest.NewNopHost()))
+	expect := func(numbers ...int64) {
+		t.Helper()
+		findings, err := sendChained(t, p, chained(t, "a", numbers...))
+		require.NoError(t, err)
+		assert.Equal(t, make([]string, len(numbers)), findings)
+	}
+	expect(1)
+	require.NoError(t, p.sequences.file.file.Close())
+	expect(2)
+	metadatatest.AssertEqualProcessorAuditSequenceFailures(t, telemetry, []metricdata.DataPoint[int64]{{Value: 1}}, metricdatatest.IgnoreTimestamp())
+	expect(3)
+	require.NoError(t, p.Shutdown(t.Context()))
+	p = startProcessor(t, testConfig(t, directory), newSinkFake())
+	expect(4)
+	require.NoError(t, p.Shutdown(t.Context()))
+	require.NoError(t, telemetry.Shutdown(context.Background()))
+}
+
+// TestDamagedProducersFile: the start says what to do, and leaves nothing held.
+func TestDamagedProducersFile(t *testing.T) {
+	directory := t.TempDir()
+	path := filepath.Join(directory, producersFile)
+	require.NoError(t, os.WriteFile(path, []byte("damage"), 0o600))
+	p, err := newProcessor(processor.Settings{ID: component.NewID(metadata.Type), TelemetrySettings: componenttest.NewNopTelemetrySettings()}, testConfig(t, directory), newSinkFake())
+	require.NoError(t, err)
+	require.ErrorContains(t, p.Start(context.Background(), componenttest.NewNopHost()), path+": is not a file of producers' streams: remove it")
+	require.NoError(t, p.Shutdown(t.Context()))
+	require.NoError(t, os.Remove(path))
+	p = startProcessor(t, testConfig(t, directory), newSinkFake())
+	require.NoError(t, p.Shutdown(t.Context()))
+}

@@ -35,6 +35,8 @@ type auditExporter struct {
 	sink      sink.Sink // nil before start
 	ward      *ward     // of what the sink refuses
 	breaker   *breaker  // in front of the sink
+
+	attempted func(receipt.Attempt) // hears of each attempt where no delivery waits; nil: the delivery does
 }
 
 func newExporter(config *Config, set exporter.Settings) (*auditExporter, error) {
@@ -156,6 +158,10 @@ func (e *auditExporter) tellAttempt(caller, attempt context.Context, err error) 
 		told.Code = receipt.CodeTimeout
 	default:
 		told.Code = receipt.CodeFailed
+	}
+	if e.attempted != nil {
+		e.attempted(told)
+		return
 	}
 	receipt.DeliveryFrom(caller).Tell(told)
 }

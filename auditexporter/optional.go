@@ -28,6 +28,7 @@ type optionalLogs struct {
 // ConsumeLogs hands logs to the queue, or counts them as missed.
 func (l *optionalLogs) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
 	records := logs.LogRecordCount()
+	receipt.DeliveryFrom(ctx).Tell(l.worker.last())
 	// By the time that the sink refuses something nobody listens any more.
 	err := l.Logs.ConsumeLogs(receipt.WithDelivery(ctx, nil), logs)
 	l.worker.taken(ctx, records, err)
@@ -56,12 +57,28 @@ type optionalWorker struct {
 	end   context.CancelFunc
 
 	mu     sync.Mutex
-	missed int // guarded by mu; records since the queue took something
+	missed int    // guarded by mu; records since the queue took something
+	code   string // guarded by mu; how the last attempt at the sink ended, see receipt.Attempt
+}
+
+// last is what can be said of a sink whose attempts nobody waits for.
+func (w *optionalWorker) last() receipt.Attempt {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return receipt.Attempt{Sink: w.audit.id.String(), Type: w.audit.config.sinks()[0], Code: w.code, Optional: true}
+}
+
+// attempted remembers how an attempt ended.
+func (w *optionalWorker) attempted(a receipt.Attempt) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.code = a.Code
 }
 
 func newOptionalWorker(e *auditExporter) *optionalWorker {
 	w := &optionalWorker{audit: e}
 	w.life, w.end = context.WithCancel(context.Background())
+	e.attempted = w.attempted
 	return w
 }
 

@@ -55,6 +55,26 @@ func (g *gate) Write(ctx context.Context, entries []sink.Entry, refuse sink.Refu
 	return g.Sink.Write(ctx, entries, refuse)
 }
 
+// What can be said of an optional sink is how its last attempt ended.
+func TestOptionalSinkTellsHowItIs(t *testing.T) {
+	f := startWith(t, t.TempDir(), optional)
+	var s sealer
+	told := make(chan receipt.Attempt, 1)
+	consume := func() receipt.Attempt {
+		d := &receipt.Delivery{Attempted: func(a receipt.Attempt) { told <- a }}
+		require.NoError(t, f.ConsumeLogs(receipt.WithDelivery(t.Context(), d), s.batch(t, 1)))
+		return <-told
+	}
+	clear := f.obstruct(t)
+	first := consume()
+	assert.True(t, first.Optional)
+	assert.Equal(t, "file", first.Type)
+	assert.Empty(t, first.Code, "nothing was attempted yet")
+	require.Eventually(t, func() bool { return consume().Code == receipt.CodeFailed }, 5*time.Second, time.Millisecond)
+	clear()
+	require.Eventually(t, func() bool { return consume().Code == "" }, 5*time.Second, time.Millisecond)
+}
+
 func TestOptionalSinkIsRetriedUntilItTakes(t *testing.T) {
 	f := startWith(t, t.TempDir(), optional)
 	clear := f.obstruct(t)

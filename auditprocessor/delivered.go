@@ -96,8 +96,12 @@ func (b *sinkBoard) note(a receipt.Attempt) {
 		b.known = map[string]receipt.SinkStatus{}
 	}
 	s := b.known[a.Sink]
-	s.Sink, s.Type, s.Code, s.LastAttempt = a.Sink, a.Type, a.Code, time.Now()
-	if s.Attempts++; a.Code == "" {
+	s.Sink, s.Type, s.Code, s.Optional = a.Sink, a.Type, a.Code, a.Optional
+	if !a.Optional {
+		s.LastAttempt = time.Now()
+		s.Attempts++
+	}
+	if a.Code == "" {
 		s.Attempts = 0
 	}
 	b.known[a.Sink] = s
@@ -106,7 +110,7 @@ func (b *sinkBoard) note(a receipt.Attempt) {
 // statuses says how the sinks stand to records that are delivered, or pending.
 // Whether pending ones are among those that a sink is being sent is not known:
 // a sink that fails holds them up in any case, one that does not says nothing of
-// them.
+// them. Nor does an optional sink, whose queue they are in.
 func (b *sinkBoard) statuses(pending bool) []receipt.SinkStatus {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -114,7 +118,7 @@ func (b *sinkBoard) statuses(pending bool) []receipt.SinkStatus {
 	for i := range statuses {
 		s := &statuses[i]
 		switch {
-		case !pending:
+		case !pending && !s.Optional:
 			*s = receipt.SinkStatus{Sink: s.Sink, Type: s.Type, Delivery: receipt.DeliverySuccess}
 		case s.Code == receipt.CodeTimeout:
 			s.Delivery = receipt.DeliveryTimeout

@@ -127,6 +127,9 @@ func TestSinkBoard(t *testing.T) {
 		require.Equal(t, want, pending[i])
 	}
 	require.Equal(t, receipt.SinkStatus{Sink: "audit/b", Type: "http", Delivery: receipt.DeliverySuccess}, b.statuses(false)[1])
+	b.note(receipt.Attempt{Sink: "audit/d", Type: "file", Code: receipt.CodeFailed, Optional: true})
+	require.Equal(t, receipt.SinkStatus{Sink: "audit/d", Type: "file", Optional: true, Delivery: receipt.DeliveryRetrying, Code: receipt.CodeFailed},
+		b.statuses(false)[3], "no delivery waits for it: delivered says nothing of it")
 	b.note(receipt.Attempt{Sink: "audit/b", Type: "http"})
 	require.Zero(t, b.statuses(true)[1].Attempts)
 }

@@ -237,7 +237,7 @@ func (a *answer) appendRetryAfter(dst []byte) []byte {
 	return strconv.AppendInt(dst, int64(math.Ceil(a.retryAfter.Seconds())), 10)
 }
 
-// appendSinks writes how the required sinks stand to the request, by the id of
+// appendSinks writes how the sinks stand to the request, by the id of
 // their exporter. The records of a request are delivered together, so one map
 // serves them all; which of them a sink refused for good, the records say.
 func (a *answer) appendSinks(dst []byte, name string) []byte {
@@ -263,6 +263,9 @@ func appendSink(dst []byte, s *receipt.SinkStatus) []byte {
 	dst = appendText(append(dst, `{"exporter_name":`...), s.Sink)
 	dst = appendText(append(dst, `,"sink_type":`...), s.Type)
 	dst = appendText(append(dst, `,"delivery_status":`...), s.Delivery)
+	if s.Optional {
+		dst = append(dst, `,"required":false`...)
+	}
 	if !s.LastAttempt.IsZero() {
 		dst = strconv.AppendInt(append(dst, `,"attempt_count":`...), int64(s.Attempts), 10)
 		dst = strconv.AppendInt(append(dst, `,"last_attempt_at":"`...), s.LastAttempt.UnixNano(), 10)

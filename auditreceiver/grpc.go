@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -130,12 +131,33 @@ func (s *grpcServer) intercept(server any, stream grpc.ServerStream, _ *grpc.Str
 
 // export answers one call.
 func (s *grpcServer) export(_ any, stream grpc.ServerStream) error {
-	a := s.answer(stream)
+	a := s.recovering(stream)
 	s.receiver.count(stream.Context(), &a)
 	if a.status/100 != 2 {
 		return a.statusOf().Err()
 	}
 	return stream.SendMsg(raw(nil)) // the empty response: no partial success
+}
+
+// recovering is answer, whatever a request does to us: as net/http does, and
+// grpc-go does not.
+func (s *grpcServer) recovering(stream grpc.ServerStream) (a answer) {
+	defer func() {
+		if problem := recover(); problem != nil {
+			s.receiver.settings.Logger.Error("a call ended in a panic", zap.String("panic", withoutPayload(problem)), zap.Stack("stack"))
+			a = answer{status: http.StatusServiceUnavailable, retryAfter: retryFailed, problem: "the collector failed at this request: see its log"}
+		}
+	}()
+	return s.answer(stream)
+}
+
+// withoutPayload describes a panic. What is not the runtime's own text may quote
+// a record.
+func withoutPayload(problem any) string {
+	if err, ok := problem.(runtime.Error); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("%T", problem)
 }
 
 func (s *grpcServer) answer(stream grpc.ServerStream) answer {

@@ -309,6 +309,22 @@ func TestGRPCDeadListenerIsFatal(t *testing.T) {
 	assert.ErrorContains(t, event.Err(), "`grpc::endpoint`")
 }
 
+// A request that makes us panic must not end the collector.
+func TestGRPCPanic(t *testing.T) {
+	r, _ := start(t, grpcConfig(), receivertest.NewNopSettings(metadata.Type), componenttest.NewNopHost(), func(ctx context.Context, logs plog.Logs) error {
+		if logs.LogRecordCount() == 2 {
+			panic("a secret of the request")
+		}
+		return seal(ctx, logs)
+	})
+	_, err := dial(t, r).Export(t.Context(), plogotlp.NewExportRequestFromLogs(records("a", "b")))
+	assert.Equal(t, codes.Unavailable, status.Code(err))
+	assert.NotContains(t, err.Error(), "secret")
+	assert.Zero(t, r.budget.used.Load())
+	_, err = dial(t, r).Export(t.Context(), plogotlp.NewExportRequestFromLogs(records("a")))
+	require.NoError(t, err)
+}
+
 func TestRawCodecTakesBytesOnly(t *testing.T) {
 	_, err := rawCodec{}.Marshal("text")
 	require.Error(t, err)

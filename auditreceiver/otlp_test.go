@@ -19,7 +19,11 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/config/configauth"
+	"go.opentelemetry.io/collector/config/confighttp"
+	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
@@ -428,4 +432,24 @@ func TestUnknownFieldsAreCounted(t *testing.T) {
 	assert.Equal(t, http.StatusOK, postOTLP(t, strings.Replace(url, pathEvents, pathLogs, 1), encodingProtobuf, string(body)).code)
 	metadatatest.AssertEqualReceiverAuditUnknownFields(t, tel, []metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp(), metricdatatest.IgnoreExemplars())
+}
+
+// Who is turned away before our handlers run gets the answer of the path, too.
+func TestUnauthenticatedCallersGetTheAnswerOfThePath(t *testing.T) {
+	id := component.MustNewID("fakeauth")
+	h := newHost()
+	h.extensions = map[component.ID]component.Component{id: &authenticator{}}
+	config := testConfig()
+	config.HTTP.Auth = configoptional.Some(confighttp.AuthConfig{Config: configauth.Config{AuthenticatorID: id}})
+	_, url := start(t, config, receivertest.NewNopSettings(metadata.Type), h, seal)
+	for _, form := range []encoding{encodingProtobuf, encodingJSON} {
+		logs := postOTLP(t, strings.Replace(url, pathEvents, pathLogs, 1), form, "")
+		assert.Equal(t, http.StatusUnauthorized, logs.code)
+		assert.Equal(t, codes.Unauthenticated, logs.status(t).Code())
+		assert.Equal(t, problemUnauthenticated, logs.status(t).Message())
+		one := postAudit(t, strings.Replace(url, pathEvents, pathAudit, 1), form, "")
+		assert.Equal(t, http.StatusUnauthorized, one.code)
+		assert.Equal(t, domainAuthz, one.Status)
+		assert.NotContains(t, string(one.body), "hunter2")
+	}
 }

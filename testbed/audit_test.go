@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -153,6 +154,25 @@ func freeEndpoint(t *testing.T) string {
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, listener.Close()) }()
 	return listener.Addr().String()
+}
+
+// An optional sink is down: 200, and the answer says how it stands.
+func TestAuditOptionalSinkDown(t *testing.T) {
+	settings := testbed.Settings{Directory: t.TempDir()}
+	settings.Extra = []string{fmt.Sprintf(`
+exporters: {audit/copy: {required: false, http: {endpoint: "http://%s"}, quarantine: {directory: %q}}}
+service: {pipelines: {logs/audit: {exporters: [audit, audit/copy]}}}
+`, freeEndpoint(t), filepath.Join(settings.Directory, "copy.quarantine"))}
+	c := start(t, settings)
+	var answer auditAnswer
+	eventually(t, 20*time.Second, func() bool {
+		answer = postAudit(t, c, testbed.OTLPRecords("x", "one", "two"))
+		require.Equal(t, http.StatusOK, answer.Code, answer.Body)
+		postAudit(t, c, testbed.OTLPRecords("x", fmt.Sprint(time.Now().UnixNano()))) // the sink tells when it is given something
+		return answer.Sinks["audit/copy"].Delivery == "retrying"
+	}, "the copy is down")
+	assert.Equal(t, "success", answer.Sinks["audit"].Delivery)
+	stop(t, c)
 }
 
 // OTLP through our own door, as the quickstart has it: the stock client over

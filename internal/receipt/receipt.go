@@ -54,8 +54,8 @@ type Receipt struct {
 	// Checkpoint is the newest one that the next consumer has taken, where
 	// AwaitDelivery asked; nil if there is none yet.
 	Checkpoint *Checkpoint
-	// Sinks says how each required sink that is known stands to the request,
-	// where AwaitDelivery asked, by id. A stock exporter is not known.
+	// Sinks says how each sink that is known stands to the request, where
+	// AwaitDelivery asked, by id. A stock exporter is not known.
 	Sinks  []SinkStatus
 	filled bool
 }

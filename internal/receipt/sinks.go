@@ -13,11 +13,14 @@ const (
 	CodeFailed   = "failed"
 )
 
-// Attempt is one attempt of a required sink to take records.
+// Attempt is one attempt of a sink to take records. An optional sink, which takes
+// them later, tells instead how its last attempt ended.
 type Attempt struct {
 	Sink string // id of the exporter, for example `audit/archive`
 	Type string // what it writes to, for example `file`
 	Code string // one of those above; empty: it has the records
+	// Optional says that no delivery waits for the sink.
+	Optional bool
 }
 
 // Tell reports an attempt. Safe on a nil Delivery, where nobody listens.
@@ -27,15 +30,17 @@ func (d *Delivery) Tell(a Attempt) {
 	}
 }
 
-// SinkStatus is how one required sink stands to a request. Words in it are those
-// of OTEP 0267.
+// SinkStatus is how one sink stands to a request. Words in it are those of OTEP
+// 0267.
 type SinkStatus struct {
-	Sink string
-	Type string
+	Sink     string
+	Type     string
+	Optional bool
 	// Delivery is one of the words below.
 	Delivery string
 	// Attempts counts those in a row that failed; LastAttempt is of whatever
-	// records. Of sinks that have the request's records both are zero.
+	// records. Of optional sinks, and of those that have the request's records,
+	// both are zero.
 	Attempts    int
 	LastAttempt time.Time
 	Code        string // of the last attempt, where it failed
@@ -47,5 +52,5 @@ const (
 	DeliveryRetrying = "retrying"
 	DeliveryTimeout  = "timeout" // retrying as well
 	DeliveryFailed   = "failed"  // a record was refused for good
-	DeliveryUnknown  = "unknown" // the records wait for their turn
+	DeliveryUnknown  = "unknown" // the records wait for their turn, or the sink is optional
 )

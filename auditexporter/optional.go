@@ -14,6 +14,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.uber.org/zap"
 
+	"github.com/otelaudit/otelaudit/audit"
+	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
 	"github.com/otelaudit/otelaudit/internal/receipt"
 )
 
@@ -27,12 +29,51 @@ type optionalLogs struct {
 
 // ConsumeLogs hands logs to the queue, or counts them as missed.
 func (l *optionalLogs) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
-	records := logs.LogRecordCount()
 	receipt.DeliveryFrom(ctx).Tell(l.worker.last())
+	s := sightingOf(logs)
+	if l.worker.has(s) {
+		return nil
+	}
 	// By the time that the sink refuses something nobody listens any more.
 	err := l.Logs.ConsumeLogs(receipt.WithDelivery(ctx, nil), logs)
-	l.worker.taken(ctx, records, err)
+	l.worker.taken(ctx, s, err)
 	return nil
+}
+
+// sighting is what tells one batch from another. While another sink is away the
+// processor sends the same batch again and again: the queue takes it once, and
+// it is missed once.
+type sighting struct {
+	first, last sink.Coordinate
+	records     int
+}
+
+// sightingOf reads the coordinates of the first and the last record.
+func sightingOf(logs plog.Logs) sighting {
+	s := sighting{records: logs.LogRecordCount()}
+	for _, resource := range logs.ResourceLogs().All() {
+		for _, scope := range resource.ScopeLogs().All() {
+			if n := scope.LogRecords().Len(); n > 0 {
+				if s.first == (sink.Coordinate{}) {
+					s.first = coordinateOf(scope.LogRecords().At(0))
+				}
+				s.last = coordinateOf(scope.LogRecords().At(n - 1))
+			}
+		}
+	}
+	return s
+}
+
+// coordinateOf reads where a record belongs, without looking whether that is so.
+func coordinateOf(record plog.LogRecord) (c sink.Coordinate) {
+	if origin, ok := record.Attributes().Get(audit.AttributeChainOrigin); ok {
+		c.Origin = origin.AsString()
+	}
+	if index, ok := record.Attributes().Get(audit.AttributeChainIndex); ok {
+		c.Index = uint64(index.Int())
+	}
+	_, c.Checkpoint = record.Attributes().Get(audit.AttributeChainCheckpoint)
+	return c
 }
 
 // farewell is how long the shutdown waits for what is in the queue. The collector
@@ -57,8 +98,10 @@ type optionalWorker struct {
 	end   context.CancelFunc
 
 	mu     sync.Mutex
-	missed int    // guarded by mu; records since the queue took something
-	code   string // guarded by mu; how the last attempt at the sink ended, see receipt.Attempt
+	seen   sighting // guarded by mu; the newest batch
+	queued bool     // guarded by mu; whether the queue took that
+	missed int      // guarded by mu; records since the queue took something
+	code   string   // guarded by mu; how the last attempt at the sink ended, see receipt.Attempt
 }
 
 // last is what can be said of a sink whose attempts nobody waits for.
@@ -82,19 +125,29 @@ func newOptionalWorker(e *auditExporter) *optionalWorker {
 	return w
 }
 
-// taken notes what became of a batch at the queue: one line in the log when it
-// begins to miss records, and one when that is over.
-func (w *optionalWorker) taken(ctx context.Context, records int, err error) {
+// has says that the queue took this very batch before.
+func (w *optionalWorker) has(s sighting) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.queued && w.seen == s && s.first.Origin != ""
+}
+
+// taken notes what became of a batch at the queue: one line in the log when it
+// begins to miss records, and one when that is over.
+func (w *optionalWorker) taken(ctx context.Context, s sighting, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	again := w.seen == s
+	w.seen, w.queued = s, err == nil
 	logger := w.audit.settings.Logger
 	switch {
+	case err != nil && again:
 	case err != nil:
-		w.audit.telemetry.ExporterAuditMissedRecords.Add(ctx, int64(records), w.audit.telemetry.exporter)
+		w.audit.telemetry.ExporterAuditMissedRecords.Add(ctx, int64(s.records), w.audit.telemetry.exporter)
 		if w.missed == 0 {
 			logger.Error("an optional audit sink misses records: they are in the required sinks only", zap.Error(err))
 		}
-		w.missed += records
+		w.missed += s.records
 	case w.missed > 0:
 		logger.Warn("an optional audit sink takes records again", zap.Int("missed_records", w.missed))
 		w.missed = 0

@@ -177,3 +177,31 @@ func TestOptionalSinkAndUnsealedRecords(t *testing.T) {
 	assert.Len(t, f.stored(t), 1)
 	assertCount(t, f, 1, metadatatest.AssertEqualExporterAuditMissedRecords)
 }
+
+// While another sink is away the processor sends the same batch again and again:
+// it must not fill the queue, nor be missed more than once.
+func TestOptionalSinkTakesABatchOnce(t *testing.T) {
+	f := startWith(t, t.TempDir(), func(c *Config) {
+		optional(c)
+		c.Queue.Get().QueueSize = 64 << 10
+		c.Timeout.Timeout = 0
+	})
+	audit := f.Logs.(*optionalLogs).worker.audit
+	g := &gate{Sink: audit.sink, began: make(chan struct{}), open: make(chan struct{})}
+	audit.sink = g
+	var s sealer
+	require.NoError(t, f.ConsumeLogs(t.Context(), s.batch(t, 2)))
+	<-g.began
+	batch := s.batch(t, 10)
+	for range 100 { // more than the queue holds
+		require.NoError(t, f.ConsumeLogs(t.Context(), clone(batch)))
+	}
+	assert.Empty(t, f.logs.FilterMessageSnippet("misses records").All())
+	large := s.batch(t, 1000)
+	for range 5 {
+		require.NoError(t, f.ConsumeLogs(t.Context(), clone(large)))
+	}
+	assertCount(t, f, 1000, metadatatest.AssertEqualExporterAuditMissedRecords)
+	close(g.open)
+	require.Eventually(t, func() bool { return len(f.stored(t)) == 12 }, 30*time.Second, time.Millisecond)
+}

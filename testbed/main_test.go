@@ -23,7 +23,7 @@ import (
 var (
 	events       = flag.Int("events", 100_000, "events of TestMixedLoad")
 	rounds       = flag.Int("rounds", 12, "kills of TestScenarioKillDuringLoad, and a quarter as many in the scenarios beside it")
-	shakenEvents = flag.Int("shaken", 5_000, "events, at least, of the scenarios whose servers are stopped, killed and cut off all the time")
+	shakenEvents = flag.Int("shaken", 2_500, "events, at least, of the scenarios whose servers are stopped, killed and cut off all the time")
 	backlog      = flag.Int64("backlog", 64<<20, "bytes that wait in TestScenarioLongOutage")
 	results      = flag.String("results", "", "file that gets a line of Markdown for each scenario: what was measured")
 )

@@ -114,7 +114,7 @@ type pace struct {
 }
 
 func newPace(events int) pace {
-	const each, most = 100 * time.Microsecond, 4 * time.Second
+	const each, most = 200 * time.Microsecond, 4 * time.Second
 	gap := min(time.Duration(events)*each, most)
 	attempt := min(2*gap, 5*time.Second)
 	return pace{gap: gap, attempt: attempt, lock: 2 * attempt}

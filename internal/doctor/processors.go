@@ -18,15 +18,15 @@ func (e *examination) checkShared() {
 		seals = append(seals, slices.DeleteFunc(slices.Clone(p.processors), func(q *part) bool { return !isAudit(q) })...)
 		stores = append(stores, slices.DeleteFunc(slices.Clone(p.exporters), func(x *part) bool { return !isAudit(x) })...)
 	}
-	e.checkDirectories(seals, codeJournalShared, []string{"journal", "directory"},
+	e.checkDirectories(seals, codeJournalShared, []string{"journal", "directory"}, map[string]string{},
 		"one journal belongs to one processor in one pipeline: the second one cannot lock the directory and the collector does not start",
 		"a directory of its own for each")
-	e.checkDirectories(stores, codeStoreShared, []string{"file", "directory"},
+	e.checkDirectories(stores, codeStoreShared, []string{"file", "directory"}, map[string]string{},
 		"one store belongs to one exporter: the second one cannot lock the directory and the collector does not start",
 		"a directory of its own for each, or the same exporter in both pipelines")
-	e.checkDirectories(stores, codeStoreShared, []string{"quarantine", "directory"},
+	e.checkDirectories(stores, codeStoreShared, []string{"quarantine", "directory"}, besideStores(stores),
 		"one quarantine belongs to one exporter: the second one cannot lock the directory and the collector does not start",
-		"a directory of its own for each, or none: the default stands beside `file::directory`")
+		"a directory of its own for each: where none is named it is `file::directory` with `.quarantine` behind it")
 }
 
 // checkReusedProcessors finds a processor in several pipelines. Unlike
@@ -55,16 +55,37 @@ func pipelineName(id string) string {
 	return "second"
 }
 
-// checkDirectories finds two components with one directory. Texts are
-// compared: two equal `${env:X}` are one directory.
-func (e *examination) checkDirectories(parts []*part, code Code, keys []string, reason, cure string) {
-	first := map[string]string{} // by directory: the component that has it
+// directoryAt is the text of a directory's key, "" where there is none.
+func directoryAt(p *part, keys ...string) string {
+	n := p.node.at(keys...)
+	if n == nil || n.kind != scalar || n.text == "" {
+		return ""
+	}
+	return path.Clean(n.text)
+}
+
+// besideStores says, by directory, which exporter keeps its quarantine there
+// without being told to.
+func besideStores(parts []*part) map[string]string {
+	by := map[string]string{}
 	for _, p := range parts {
-		n := p.node.at(keys...)
-		if n == nil || n.kind != scalar || n.text == "" {
+		store := directoryAt(p, "file", "directory")
+		if store != "" && directoryAt(p, "quarantine", "directory") == "" {
+			by[store+".quarantine"] = p.id
+		}
+	}
+	return by
+}
+
+// checkDirectories finds two components with one directory. first says, by
+// directory, which component has it already. Texts are compared: two equal
+// `${env:X}` are one directory.
+func (e *examination) checkDirectories(parts []*part, code Code, keys []string, first map[string]string, reason, cure string) {
+	for _, p := range parts {
+		directory := directoryAt(p, keys...)
+		if directory == "" {
 			continue
 		}
-		directory := path.Clean(n.text)
 		if other, taken := first[directory]; taken && other != p.id {
 			e.found(code, p, keys, reason+" (the other is "+other+")", cure)
 		} else {

@@ -73,6 +73,9 @@ func (e *examination) checkRequestTimeouts(p *pipeline) time.Duration {
 // checkAttempts finds an exporter that is still trying when the processor has
 // stopped waiting.
 func (e *examination) checkAttempts(x *part, wait time.Duration) {
+	if e.isOptional(x) {
+		return // nobody waits for it
+	}
 	if waits, ok := e.boolean(x, isAudit(x), "sending_queue", "wait_for_result"); ok && !waits && e.queues(x) {
 		return // it answers at once, which is worse and said of the queue
 	}

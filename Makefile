@@ -36,7 +36,7 @@ _build/.generated: builder-config.yaml go.mod go.sum tools/go.mod
 	$(BUILDER) --config=builder-config.yaml --skip-strict-versioning=false --skip-compilation
 	touch $@
 
-# What the tests need beside Go, make and git: a PostgreSQL server.
+# What the tests need beside Go, make and git: a PostgreSQL server, Python, Node.js and Java.
 deps:
 	tools/deps.sh
 

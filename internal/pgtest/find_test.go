@@ -124,9 +124,17 @@ func dependencies(t *testing.T, variables []string, place string, commands map[s
 	return string(text), err
 }
 
+// withRuntimes adds to a machine what the tests of the SDKs need.
+func withRuntimes(commands map[string]string) map[string]string {
+	for _, name := range []string{"python3", "node", "npm", "javac", "mvn"} {
+		commands[name] = ""
+	}
+	return commands
+}
+
 func TestDependencies(t *testing.T) {
 	nowhere := filepath.Join(t.TempDir(), "bin")
-	root := map[string]string{"id": "0", "apt-get": "", "sed": ""}
+	root := withRuntimes(map[string]string{"id": "0", "apt-get": "", "sed": ""})
 
 	for name, variables := range map[string][]string{
 		"a server is given": {EnvServer + "=postgres://localhost/"},
@@ -147,7 +155,7 @@ func TestDependencies(t *testing.T) {
 		"not root":   {"id": "1000", "apt-get": ""},
 		"no apt-get": {"id": "0"},
 	} {
-		output, err := dependencies(t, nil, nowhere, commands)
+		output, err := dependencies(t, nil, nowhere, withRuntimes(commands))
 		require.Error(t, err, name)
 		assert.NotContains(t, output, "apt-get update\n", name)
 		for _, cure := range []string{"apt-get install postgresql", "brew install postgresql", EnvServer, EnvWithout + "=postgres"} {
@@ -160,6 +168,35 @@ func TestDependencies(t *testing.T) {
 	assert.Contains(t, output, "apt-get update\n")
 	assert.Contains(t, output, "install --yes --no-install-recommends postgresql\n")
 	assert.Less(t, strings.Index(output, "postgresql-common\n"), strings.Index(output, "recommends postgresql\n"))
+}
+
+// Each runtime that is missing is installed, and no other; one that is not
+// wanted is not missed.
+func TestDependenciesOfSDKs(t *testing.T) {
+	packages := map[string]string{"python": "python3 python3-venv", "node": "nodejs npm", "java": "default-jdk-headless maven"}
+	for command, language := range map[string]string{"python3": "python", "node": "node", "npm": "node", "javac": "java", "mvn": "java"} {
+		t.Run(command, func(t *testing.T) {
+			place := filepath.Join(t.TempDir(), "bin")
+			addBinaries(t, place, "postgres", "initdb")
+			machine := withRuntimes(map[string]string{"id": "0", "apt-get": ""})
+			delete(machine, command)
+
+			output, err := dependencies(t, []string{EnvWithout + "=kafka"}, place, machine)
+			require.Error(t, err, "what was installed is not there")
+			assert.Equal(t, 1, strings.Count(output, "apt-get install --yes"))
+			assert.Contains(t, output, "apt-get install --yes --no-install-recommends "+packages[language]+"\n")
+			assert.Contains(t, output, EnvWithout+"="+language+"\n")
+
+			output, err = dependencies(t, []string{EnvWithout + "=kafka," + language}, place, machine)
+			require.NoError(t, err)
+			assert.Empty(t, output)
+
+			delete(machine, "apt-get")
+			output, err = dependencies(t, nil, place, machine)
+			require.Error(t, err)
+			assert.Contains(t, output, "apt-get install "+packages[language]+" ")
+		})
+	}
 }
 
 // Where changes are judged nothing is skipped.

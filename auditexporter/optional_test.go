@@ -80,9 +80,9 @@ func TestOptionalSinkIsRetriedUntilItTakes(t *testing.T) {
 	clear := f.obstruct(t)
 	var s sealer
 	require.NoError(t, f.ConsumeLogs(t.Context(), s.batch(t, 2)))
-	require.Eventually(t, func() bool { return len(f.host.statuses()) > 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(f.host.statuses()) > 0 }, time.Minute, time.Millisecond)
 	clear()
-	require.Eventually(t, func() bool { return len(f.stored(t)) == 2 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(f.stored(t)) == 2 }, time.Minute, time.Millisecond)
 }
 
 // Whatever happens to an optional sink, nobody waits for it, and what it misses
@@ -108,7 +108,7 @@ func TestOptionalSinkNeverDelays(t *testing.T) {
 	require.Eventually(t, func() bool {
 		stored = len(f.stored(t))
 		return stored >= 12
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	require.NoError(t, f.Shutdown(t.Context()))
 	stored = len(f.stored(t))
 	assert.Less(t, stored, 1002)
@@ -126,7 +126,7 @@ func TestOptionalSinkAwayAtShutdown(t *testing.T) {
 	for range 5 {
 		require.NoError(t, f.ConsumeLogs(t.Context(), s.batch(t, 2)))
 	}
-	require.Eventually(t, func() bool { return len(f.host.statuses()) > 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(f.host.statuses()) > 0 }, time.Minute, time.Millisecond)
 	clear()
 	start := time.Now()
 	require.NoError(t, f.Shutdown(t.Context()))
@@ -138,7 +138,10 @@ func TestOptionalSinkAwayAtShutdown(t *testing.T) {
 // Nor does it wait long for one that hangs, however much is in the queue: what
 // it has not is missed.
 func TestOptionalSinkHangsAtShutdown(t *testing.T) {
-	f := startWith(t, t.TempDir(), optional)
+	f := startWith(t, t.TempDir(), func(c *Config) {
+		optional(c)
+		c.Timeout.Timeout = 0
+	})
 	audit := f.Logs.(*optionalLogs).worker.audit
 	g := &gate{Sink: audit.sink, began: make(chan struct{}), open: make(chan struct{})}
 	audit.sink = g
@@ -149,7 +152,7 @@ func TestOptionalSinkHangsAtShutdown(t *testing.T) {
 	<-g.began
 	start := time.Now()
 	require.NoError(t, f.Shutdown(t.Context()))
-	assert.Less(t, time.Since(start), 2*farewell)
+	assert.Less(t, time.Since(start), 10*farewell, "not once for each batch")
 	assertCount(t, f, 40, metadatatest.AssertEqualExporterAuditMissedRecords)
 }
 

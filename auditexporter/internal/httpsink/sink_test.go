@@ -320,10 +320,17 @@ func TestHangEndsWithContext(t *testing.T) {
 	m := sinktest.NewMaker(sinktest.Origin)
 	batch := m.Records(t, 3)
 	r.Next(receivertest.Fault{Stored: true, Hang: true})
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	_, err := s.Write(ctx, batch, noRefusal)
-	require.ErrorIs(t, err, context.DeadlineExceeded)
+	failed := make(chan error, 1)
+	go func() {
+		_, err := s.Write(ctx, batch, noRefusal)
+		failed <- err
+	}()
+	require.Eventually(t, func() bool { return len(r.Lines()) == 3 }, time.Minute, time.Millisecond)
+	cancel()
+	err := <-failed
+	require.ErrorIs(t, err, context.Canceled)
 	assertNoSecrets(t, err)
 	write(t, s, batch...)
 	assert.Len(t, r.Lines(), 3)
@@ -343,7 +350,7 @@ func TestRequestThatNeverFits(t *testing.T) {
 	batch := sinktest.NewMaker(sinktest.Origin).Records(t, 60)
 	attempts := 0
 	for stored := false; !stored; attempts++ {
-		require.Less(t, attempts, 30)
+		require.Less(t, attempts, 300)
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		_, err := s.Write(ctx, batch, noRefusal)
 		cancel()
@@ -365,7 +372,7 @@ func TestCloseCutsARequest(t *testing.T) {
 			failed <- err
 		}()
 	}
-	require.Eventually(t, func() bool { return len(r.Requests()) == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(r.Requests()) == 1 }, time.Minute, time.Millisecond)
 	require.NoError(t, s.Close())
 	for range 2 {
 		require.ErrorIs(t, <-failed, sink.ErrClosed)

@@ -185,7 +185,7 @@ func TestPartitionThatTakesTooLong(t *testing.T) {
 		"CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(100); RETURN NULL; END'",
 		"CREATE TRIGGER slow BEFORE DELETE ON audit_events_default FOR EACH STATEMENT EXECUTE FUNCTION slow()")
 	s := open(t, testConfig(t, dsn))
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	result, err := s.Write(ctx, []sink.Entry{at(t, m, now)}, noRefusal)
 	require.NoError(t, err)
@@ -484,7 +484,7 @@ func TestTablesAreDropped(t *testing.T) {
 func TestStatementTimeout(t *testing.T) {
 	dsn := pgtest.Database(t)
 	config := testConfig(t, dsn)
-	config.StatementTimeout = 200 * time.Millisecond
+	config.StatementTimeout = time.Second
 	s := open(t, config)
 	m := sinktest.NewMaker(sinktest.Origin)
 	write(t, s, m.Records(t, 1)...)

@@ -44,7 +44,7 @@ type answer struct {
 // cures says what an operator can do about a status that no repetition changes.
 // The records are sent again all the same, for when that was done.
 var cures = map[int]string{
-	http.StatusUnauthorized:      "renew what `http::auth` or `http::headers` presents",
+	http.StatusUnauthorized:      "renew what `http::auth` or `http::headers` presents, or compare `http::signing_secrets` with the endpoint's",
 	http.StatusForbidden:         "give what `http::auth` or `http::headers` presents the right to write there",
 	http.StatusNotFound:          "set `http::endpoint` to an address that exists",
 	http.StatusMethodNotAllowed:  "set `http::endpoint` to an address that takes POST",

@@ -74,6 +74,7 @@ type HTTPSink struct {
 	random   *mathrand.Rand               // guarded by mu
 	mishaps  []Mishap                     // guarded by mu; what may happen now
 	deck     []Mishap                     // guarded by mu; what happens before the next shuffle
+	hung     bool                         // guarded by mu; the request before
 	happened map[Mishap]int               // guarded by mu
 	lines    *os.File                     // guarded by mu
 	stored   map[string][sha256.Size]byte // guarded by mu; by coordinate
@@ -149,8 +150,12 @@ func (s *HTTPSink) Shake(seed uint64, mishaps ...Mishap) {
 	s.random, s.mishaps, s.deck = mathrand.New(mathrand.NewPCG(seed, 0)), mishaps, nil
 }
 
-// draw returns what happens to the next request, mostly nothing.
+// draw returns what happens to the next request, mostly nothing. It never hangs
+// twice in a row: a sender halves what hangs three times, and the halves have
+// keys of their own, which a server that knows nothing but keys has never seen.
 func (s *HTTPSink) draw() Mishap {
+	hung := s.hung
+	s.hung = false
 	if len(s.mishaps) == 0 || s.random.IntN(3) != 0 {
 		return ""
 	}
@@ -159,6 +164,11 @@ func (s *HTTPSink) draw() Mishap {
 		s.random.Shuffle(len(s.deck), func(i, j int) { s.deck[i], s.deck[j] = s.deck[j], s.deck[i] })
 	}
 	mishap := s.deck[0]
+	s.hung = mishap == MishapHang || mishap == MishapLateHang
+	if s.hung && hung {
+		s.hung = false
+		return "" // it comes later
+	}
 	s.deck = s.deck[1:]
 	return mishap
 }

@@ -33,7 +33,7 @@ func newHTTPSink(t *testing.T) *testbed.HTTPSink {
 // sink alone, and soon again after a failure.
 func toHTTP(directory string, sink *testbed.HTTPSink, format string) []string {
 	return []string{
-		fmt.Sprintf("exporters: {audit/http: {http: {endpoint: http://%s/audit, format: %s, timeout: 300ms, signing_secrets: [%q]},"+
+		fmt.Sprintf("exporters: {audit/http: {http: {endpoint: http://%s/audit, format: %s, timeout: 1s, signing_secrets: [%q]},"+
 			" quarantine: {directory: %q}, circuit_breaker: {cooldown: 50ms},"+
 			" retry_on_failure: {enabled: true, initial_interval: 10ms, max_interval: 50ms, max_elapsed_time: 0}}}",
 			sink.Endpoint, format, sink.Secret, filepath.Join(directory, "quarantine")),

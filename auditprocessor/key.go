@@ -95,15 +95,21 @@ func readKey(path string) (ed25519.PrivateKey, error) {
 }
 
 // writeVerifier leaves the public key beside the journal. Only who holds the
-// journal's lock may.
+// journal's lock may. Another key than before is refused: verifiers would take
+// what it signs for a forgery, and nobody would have told them.
 func writeVerifier(path string, key ed25519.PublicKey) error {
 	der, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {
 		return fmt.Errorf("write verifier key: %w", err)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: publicBlock, Bytes: der})
-	if old, err := os.ReadFile(path); err == nil && string(old) == string(text) {
-		return nil
+	switch old, err := os.ReadFile(path); {
+	case errors.Is(err, os.ErrNotExist):
+		return durable.WriteFile(path, text)
+	case err != nil:
+		return fmt.Errorf("read verifier key: %w", err)
+	case string(old) != string(text):
+		return fmt.Errorf("`chain::signing::key_file`: the key is not the one that this journal's log is signed with, whose public part is %s: use that key, or begin a new journal directory and give its verifier.pub to whoever verifies", path)
 	}
-	return durable.WriteFile(path, text)
+	return nil
 }

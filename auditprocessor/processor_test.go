@@ -374,6 +374,29 @@ func TestSecondOpenerLeavesTheVerifierKey(t *testing.T) {
 	require.Equal(t, string(before), string(after))
 }
 
+// A log keeps its key: another one, or a forgotten setting, is not taken in
+// silence, and leaves what verifiers trust as it was.
+func TestAnotherSigningKeyIsRefused(t *testing.T) {
+	directory, other := t.TempDir(), t.TempDir()
+	require.NoError(t, startProcessor(t, testConfig(t, directory), newSinkFake()).Shutdown(t.Context()))
+	path := filepath.Join(directory, verifierFile)
+	before, err := os.ReadFile(path)
+	require.NoError(t, err)
+
+	config := testConfig(t, directory)
+	config.Chain.Signing.KeyFile = filepath.Join(other, keyFile)
+	require.NoError(t, ensureKey(other, config.Chain.Signing.KeyFile))
+	p, err := newProcessor(processortest.NewNopSettings(metadata.Type), config, newSinkFake())
+	require.NoError(t, err)
+	require.ErrorContains(t, p.Start(t.Context(), componenttest.NewNopHost()), "the key is not the one that this journal's log is signed with")
+	require.NoError(t, p.Shutdown(t.Context()))
+	after, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, string(before), string(after))
+
+	require.NoError(t, startProcessor(t, testConfig(t, directory), newSinkFake()).Shutdown(t.Context()), "its own key is taken again")
+}
+
 // A clock that is set back must not stop the heartbeat until it has caught up.
 func TestHeartbeatWhenTheClockIsSetBack(t *testing.T) {
 	config := testConfig(t, t.TempDir())

@@ -96,3 +96,17 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	require.NoError(t, err)
 	require.NotZero(t, pages)
 }
+
+// The versions that examples/go/README.md has people get are those that the
+// example is built with here.
+func TestGoExampleNamesItsVersions(t *testing.T) {
+	page, err := os.ReadFile("examples/go/README.md")
+	require.NoError(t, err)
+	module, err := os.ReadFile("go.mod")
+	require.NoError(t, err)
+	named := regexp.MustCompile(`(go\.opentelemetry\.io/\S+)@(v\S+)`).FindAllSubmatch(page, -1)
+	require.Len(t, named, 4)
+	for _, match := range named {
+		assert.Contains(t, string(module), "\t"+string(match[1])+" "+string(match[2])+"\n")
+	}
+}

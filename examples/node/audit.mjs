@@ -15,8 +15,8 @@ import { BatchLogRecordProcessor, LoggerProvider } from '@opentelemetry/sdk-logs
 const exporters = { grpc: GRPCExporter, 'http/protobuf': ProtobufExporter, 'http/json': JSONExporter };
 
 // Keeps the ids of the events that no collector has acknowledged yet. The SDK
-// logs a failed export and goes on, and forceFlush resolves all the same, so
-// this is the only place where the outcome can be seen.
+// tells a failed export to its diagnostic logger, which is off, and forceFlush
+// resolves all the same, so this is the only place where the outcome can be seen.
 class AcknowledgedExporter {
   pending = new Set();
   #exporter;
@@ -31,6 +31,8 @@ class AcknowledgedExporter {
         for (const record of records) {
           this.pending.delete(record.attributes['audit.record.id']);
         }
+      } else {
+        console.error(`export failed: ${result.error?.message}`);
       }
       done(result);
     });

@@ -157,7 +157,7 @@ func (d *eventDecoder) member(fields []field, name []byte) error {
 			return d.field(&fields[i])
 		}
 	}
-	d.fail("is not known: leave it out, or put it into metadata")
+	d.fail("is not known: correct the name, or put it into metadata")
 	return d.json.SkipValue()
 }
 

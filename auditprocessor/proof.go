@@ -104,7 +104,8 @@ func (w *worker) verify(record plog.LogRecord, claim *proof.Claim, subject *proo
 // flagProof finds fault with a record whose proof failed.
 func (w *worker) flagProof() {
 	if w.own.proof.Status == proof.Failed {
-		w.own.flag(codeProof, audit.AttributeIntegrityValue+": proof "+string(proof.Failed)+": "+string(w.own.proof.Reason))
+		reason := w.own.proof.Reason
+		w.own.flag(codeProof, audit.AttributeIntegrityValue+": proof "+string(proof.Failed)+": "+string(reason)+": "+reason.Explain())
 	}
 }
 

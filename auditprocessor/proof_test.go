@@ -370,7 +370,7 @@ func TestProofInTheReceipt(t *testing.T) {
 	result, err = send(p, event("b"))
 	require.Equal(t, codes.InvalidArgument, status.Code(err))
 	assert.Equal(t, "failed", result.VerifyStatus)
-	assert.Equal(t, []string{"audit.integrity.value: proof failed: missing"}, result.Reasons)
+	assert.Equal(t, []string{"audit.integrity.value: proof failed: missing: records of this service or tenant must be signed"}, result.Reasons)
 	assert.False(t, result.Sealed)
 	metadatatest.AssertEqualProcessorAuditVerifiedRecords(t, telemetry, []metricdata.DataPoint[int64]{
 		{Value: 1, Attributes: attribute.NewSet(attribute.String("verdict", "passed"))},

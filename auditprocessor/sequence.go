@@ -271,7 +271,9 @@ func (w *worker) settle(v *verdict) {
 }
 
 // placeReason names a finding among the reasons of a record.
-func placeReason(f sequence.Finding) string { return "audit.sequence: " + string(f) }
+func placeReason(f sequence.Finding) string {
+	return "audit.sequence: " + string(f) + ": " + f.Explain()
+}
 
 // flagPlace finds fault with a record that breaks its producer's chain.
 func (w *worker) flagPlace() {

@@ -81,7 +81,7 @@ func sendChained(t testing.TB, p *auditProcessor, logs plog.Logs) (findings []st
 		finding := ""
 		for _, reason := range result.Reasons {
 			if rest, found := strings.CutPrefix(reason, "audit.sequence: "); found {
-				finding = rest
+				finding, _, _ = strings.Cut(rest, ":")
 			}
 		}
 		findings = append(findings, finding)
@@ -426,7 +426,7 @@ func TestStrictCallersAndPlaces(t *testing.T) {
 	}
 	gap, err := send(chained(t, "a", 5))
 	require.NoError(t, err, "is for `sequence::on_violation`")
-	assert.Equal(t, []string{"audit.sequence: gap"}, gap.Results[0].Reasons)
+	assert.Equal(t, []string{"audit.sequence: gap: records are missing before this one"}, gap.Results[0].Reasons)
 
 	unproven := event("x")
 	shop.sign(unproven)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -84,9 +85,8 @@ type caller struct {
 }
 
 var (
-	errUnknownCaller = errors.New("the caller is not one that may write here")
-	errNoIdentity    = errors.New("the caller cannot be identified: authenticate, with a certificate or a user that has exactly one name")
-	errWrongTenant   = errors.New("the caller may not write for this tenant")
+	errNoIdentity  = errors.New("the caller cannot be identified: authenticate, with a certificate or a user that has exactly one name")
+	errWrongTenant = errors.New("the caller may not write for this tenant")
 )
 
 // caller finds out who sent a request. An error is for the caller to read.
@@ -105,7 +105,7 @@ func (c *Config) caller(ctx context.Context, header http.Header, connection *tls
 	}
 	i := slices.IndexFunc(c.Callers.Allow, func(a AllowConfig) bool { return a.Identity == name })
 	if i < 0 {
-		return nil, errUnknownCaller
+		return nil, fmt.Errorf("the caller %q is not one that may write here: `callers::allow` does not have it", shortName(name))
 	}
 	who.allow = &c.Callers.Allow[i]
 	switch tenants := who.allow.Tenants; {
@@ -144,6 +144,15 @@ func (c *CallersConfig) identityOf(ctx context.Context, connection *tls.Connecti
 		}
 	}
 	return ""
+}
+
+// shortName bounds what an answer repeats of a caller's name.
+func shortName(name string) string {
+	const most = 256
+	if len(name) <= most {
+		return name
+	}
+	return strings.ToValidUTF8(name[:most], "") + "…"
 }
 
 func certificateName(certificate *x509.Certificate) string {

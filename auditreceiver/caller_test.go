@@ -223,7 +223,7 @@ func TestCallersByAttribute(t *testing.T) {
 	id := component.MustNewID("fakeauth")
 	h := newHost()
 	h.extensions = map[component.ID]component.Component{id: &authenticator{tenants: map[string]any{
-		"good": "acme", "other": "globex", "list": []string{"acme"}, "two": []string{"a", "b"}, "none": nil,
+		"good": "acme", "other": "globex", "list": []string{"acme"}, "two": []string{"a", "b"}, "none": nil, "new": "initech",
 	}}}
 	config := testConfig()
 	config.HTTP.Auth = configoptional.Some(confighttp.AuthConfig{Config: configauth.Config{AuthenticatorID: id}})
@@ -238,6 +238,10 @@ func TestCallersByAttribute(t *testing.T) {
 	for who, want := range map[string]int{"good": 200, "list": 200, "other": 200, "two": 403, "none": 403, "nobody": 401} {
 		assert.Equal(t, want, send(config, who), who)
 	}
+	_, address := start(t, config, receivertest.NewNopSettings(metadata.Type), h, seal)
+	refused := post(t, address, contentJSON, `{"action":"a"}`, "Authorization", "new")
+	assert.Equal(t, 403, refused.status)
+	assert.Contains(t, refused.text, `the caller \"initech\" is not one`, "who configures it must see what the caller is known by")
 	config.Tenant.Attribute = "tenant"
 	for who, want := range map[string]int{"good": 200, "other": 403} {
 		assert.Equal(t, want, send(config, who), "%s: the authenticated tenant must be allowed", who)

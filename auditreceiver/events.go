@@ -6,6 +6,7 @@ package auditreceiver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -128,7 +129,7 @@ func unreadable(err error) answer {
 	var network net.Error
 	switch {
 	case errors.As(err, &large):
-		return answer{status: http.StatusRequestEntityTooLarge, reason: reasonTooLarge, problem: "the body is larger than this collector takes: send fewer events at a time"}
+		return answer{status: http.StatusRequestEntityTooLarge, reason: reasonTooLarge, problem: fmt.Sprintf("the body is larger than %d bytes, the collector's `http::max_request_body_size`: send fewer events at a time", large.Limit)}
 	case errors.Is(err, errNeverFits), errors.Is(err, errTooMany):
 		return answer{status: http.StatusRequestEntityTooLarge, reason: reasonTooLarge, problem: err.Error()}
 	case errors.Is(err, errBusy):

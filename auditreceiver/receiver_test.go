@@ -371,7 +371,9 @@ func TestBodyTooLarge(t *testing.T) {
 	config.HTTP.MaxRequestBodySize = 1000
 	url := serve(t, config, seal)
 	body := `{"action":"` + strings.Repeat("a", 2000) + `"}`
-	assert.Equal(t, http.StatusRequestEntityTooLarge, post(t, url, contentJSON, body).status)
+	refused := post(t, url, contentJSON, body)
+	assert.Equal(t, http.StatusRequestEntityTooLarge, refused.status)
+	assert.Contains(t, refused.text, "larger than 1000 bytes, the collector's `http::max_request_body_size`")
 
 	var zipped bytes.Buffer
 	w := gzip.NewWriter(&zipped)
@@ -379,7 +381,9 @@ func TestBodyTooLarge(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
 	assert.Less(t, zipped.Len(), 1000)
-	assert.Equal(t, http.StatusRequestEntityTooLarge, post(t, url, contentJSON, zipped.String(), "Content-Encoding", "gzip").status)
+	refused = post(t, url, contentJSON, zipped.String(), "Content-Encoding", "gzip")
+	assert.Equal(t, http.StatusRequestEntityTooLarge, refused.status)
+	assert.Contains(t, refused.text, "larger than 1000 bytes")
 }
 
 func TestBudget(t *testing.T) {

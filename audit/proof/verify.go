@@ -49,6 +49,26 @@ const (
 	BadTransition    Reason = "transition"        // a key transition whose new key is not named, or did not sign
 )
 
+// Explain says what a reason is about, and who can do what, in words that give
+// away nothing of the ring but what its owner tells producers anyway.
+func (r Reason) Explain() string { return explanations[r] }
+
+var explanations = map[Reason]string{
+	Missing:          "records of this service or tenant must be signed",
+	Malformed:        "it must be a string of padded standard base64, and what stands beside it a string as well",
+	BadAlgorithm:     "audit.integrity.algorithm of the resource must name an algorithm that is known here, such as EdDSA",
+	BadCanonical:     "audit.integrity.canonicalization must be " + Canonicalization + ", or absent",
+	BadReference:     "audit.integrity.certificate of the resource must be absent beside a MAC, and is else too long",
+	NoCanonicalForm:  "the record has no canonical form: it holds NaN, invalid UTF-8, too many levels or a time out of range",
+	UnknownKey:       "none of the configured keys is the one of audit.integrity.certificate, or of this algorithm",
+	AlgorithmRefused: "the key is not configured for this algorithm",
+	NotAllowed:       "the key is not configured for this service or tenant",
+	NotValid:         "the key's time has not begun or is over, by the collector's clock",
+	Ambiguous:        "too many keys are possible: name one in audit.integrity.certificate of the resource",
+	BadSignature:     "the record is not what was signed, or another key signed it",
+	BadTransition:    "the new key of the transition is not configured, or did not sign",
+}
+
 // closeness orders the reasons for which a key of the ring was not the one.
 var closeness = []Reason{UnknownKey, AlgorithmRefused, NotAllowed, NotValid, BadSignature}
 

@@ -55,6 +55,28 @@ func (f Finding) Violates() bool {
 	return f != "" && f != Joined && f != Repeat && f != Ambiguous
 }
 
+// Explain says what a violation is about.
+func (f Finding) Explain() string {
+	switch f {
+	case Malformed:
+		return "an attribute has another type or form than the draft has"
+	case Gap:
+		return "records are missing before this one"
+	case Fork:
+		return "another record has this place already"
+	case OutOfOrder:
+		return "a record of a higher number came before"
+	case Broken:
+		return "the record before it is not the one that it names"
+	case AfterEnd:
+		return "the stream has ended: begin one with another stream id"
+	case KeyChange:
+		return "it is not proved by the stream's key, and no key transition came before"
+	default:
+		return ""
+	}
+}
+
 // Judge compares a record with the head of its stream, nil if the stream is not
 // known.
 func Judge(head *Head, r *Record) Finding {

@@ -261,6 +261,7 @@ func TestQueryUsage(t *testing.T) {
 		"goes without --cursor":            {"export", "--format", "lines", "--cursor", "c", "postgres://x"},
 		"-n must be at most":               {"tail", "-n", "1000000", "x"},
 		"--endpoint must be a URL":         {"send", "--endpoint", "ftp://x"},
+		"events go to /v1/events":          {"send", "--endpoint", "http://x/v1/audit"},
 		"must not hold a password":         {"send", "--endpoint", "http://u:p@x"},
 		"OTELAUDIT_HEADERS":                {"help", "send"},
 		"--key go together":                {"send", "--cert", "x"},

@@ -65,6 +65,9 @@ func newClient(o *clientOptions) (*client, error) {
 	if at.User != nil {
 		return nil, errors.New("--endpoint must not hold a password: use --header @FILE with an Authorization line")
 	}
+	if strings.HasSuffix(at.Path, "/v1/audit") || strings.HasSuffix(at.Path, "/v1/logs") {
+		return nil, fmt.Errorf("--endpoint leads to %s, which takes log records of OTLP: events go to /v1/events", at.Path)
+	}
 	headers, err := o.readHeaders()
 	if err != nil {
 		return nil, err

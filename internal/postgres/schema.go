@@ -16,7 +16,7 @@ import (
 )
 
 // ErrVersion says that the tables are not those that this version needs.
-var ErrVersion = errors.New("tables have another version")
+var ErrVersion = errors.New("tables are missing or of another version")
 
 // ErrForeign says that the table's name belongs to something else.
 var ErrForeign = errors.New("table was not made by otelaudit")
@@ -182,6 +182,10 @@ func (t Table) version(ctx context.Context, conn Querier) (version int, err erro
 func (t Table) wrongVersion(version, want int) error {
 	if version > want {
 		return fmt.Errorf("%w: %s has version %d, this otelaudit knows up to %d: install a newer one", ErrVersion, t, version, want)
+	}
+	if version == 0 {
+		return fmt.Errorf("%w: %s is not there, or not ours: is its name right? Else run otelaudit schema postgres --table %s | psql, as the owner of the tables",
+			ErrVersion, t, t)
 	}
 	return fmt.Errorf("%w: %s has version %d of %d: run otelaudit schema postgres --table %s | psql, as the owner of the tables",
 		ErrVersion, t, version, want, t)

@@ -130,6 +130,7 @@ func TestMigrate(t *testing.T) {
 	other := testTable(t, "trail.events")
 	err := other.CheckVersion(t.Context(), conn)
 	require.ErrorIs(t, err, ErrVersion)
+	require.ErrorContains(t, err, "trail.events is not there")
 	require.ErrorContains(t, err, "otelaudit schema postgres --table trail.events | psql")
 	var all sync.WaitGroup
 	for range 4 { // several collectors start at once

@@ -73,7 +73,7 @@ func (s *Sink) prepareTables(ctx context.Context) error {
 		return checkLogged(ctx, conn, s.config.Table)
 	})
 	if err != nil {
-		return fmt.Errorf("look at the tables: %w", postgres.Clean(err))
+		return fmt.Errorf("prepare to write: %w", postgres.Clean(err))
 	}
 	s.setReady(true)
 	return nil

@@ -35,13 +35,18 @@ func TestMain(m *testing.M) {
 	pgtest.Main(m)
 }
 
-// curl stands in for the real one in `curl -sS URL -d DATA`.
+// curl stands in for the real one in `curl -sS URL -d DATA`, and in `curl -sS
+// URL -d @- -H 'Content-Type: TYPE'`.
 func curl(args []string) int {
-	if len(args) != 4 || args[0] != "-sS" || args[2] != "-d" {
-		fmt.Fprintf(os.Stderr, "curl: this stand-in knows `-sS URL -d DATA` only, found %q\n", args)
+	if len(args) != 4 && len(args) != 6 || args[0] != "-sS" || args[2] != "-d" {
+		fmt.Fprintf(os.Stderr, "curl: this stand-in knows `-sS URL -d DATA` and `-sS URL -d @- -H 'Content-Type: TYPE'` only, found %q\n", args)
 		return 2
 	}
-	response, err := http.Post(args[1], "application/x-www-form-urlencoded", strings.NewReader(args[3]))
+	contentType, body := "application/x-www-form-urlencoded", io.Reader(strings.NewReader(args[3]))
+	if len(args) == 6 {
+		contentType, body = strings.TrimPrefix(args[5], "Content-Type: "), os.Stdin
+	}
+	response, err := http.Post(args[1], contentType, body)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "curl:", err)
 		return 7

@@ -34,8 +34,8 @@ missing() {
 	if [ -z "${OTELAUDIT_TEST_POSTGRES:-}" ] && ! without postgres && ! found_postgres; then
 		echo postgres postgresql
 	fi
-	if ! without python && ! python3 -c 'import ensurepip, venv' >&2; then # Debian splits off what makes a venv
-		echo python python3 python3-venv
+	if ! without python && ! { python3 -c 'import ensurepip, venv' && openssl version; } >&2; then # Debian splits off what makes a venv
+		echo python python3 python3-venv openssl
 	fi
 	if ! without node && ! { node --version && npm --version; } >&2; then
 		echo node nodejs npm

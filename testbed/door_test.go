@@ -4,6 +4,7 @@
 package testbed_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -17,6 +18,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -45,17 +47,14 @@ type door struct {
 	key        *ecdsa.PrivateKey
 }
 
-// openDoor starts the collector on config/<name>.
-func openDoor(t *testing.T, name string) *door {
+// newDoor makes what the ready configurations are told by their variables.
+func newDoor(t *testing.T) *door {
 	t.Helper()
-	root, err := testbed.Root()
-	require.NoError(t, err)
-	binary, err := testbed.Binary("otelcol-audit")
-	require.NoError(t, err)
 	d := &door{settings: testbed.Settings{Directory: t.TempDir()}, http: freeEndpoint(t), grpc: freeEndpoint(t)}
 	d.makeAuthority(t)
 	d.sign(t, "server", &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
 	d.writeFile(t, "tokens", []byte("first-secret-token\nsecond-secret-token\n"))
+	d.writeFile(t, "tenants", []byte("acme:{SHA}AAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"))
 	_, signing, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
 	private, err := x509.MarshalPKCS8PrivateKey(signing)
@@ -63,10 +62,21 @@ func openDoor(t *testing.T, name string) *door {
 	d.writeFile(t, "signing.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
 	for variable, file := range map[string]string{
 		"AUDIT_TLS_CERT": "server.crt", "AUDIT_TLS_KEY": "server.key", "AUDIT_CLIENT_CA": "ca.crt",
-		"AUDIT_TOKENS": "tokens", "AUDIT_SIGNING_KEY": "signing.pem",
+		"AUDIT_TOKENS": "tokens", "AUDIT_SIGNING_KEY": "signing.pem", "AUDIT_TENANTS": "tenants",
 	} {
 		t.Setenv(variable, filepath.Join(d.settings.Directory, file))
 	}
+	return d
+}
+
+// openDoor starts the collector on config/<name>.
+func openDoor(t *testing.T, name string) *door {
+	t.Helper()
+	root, err := testbed.Root()
+	require.NoError(t, err)
+	binary, err := testbed.Binary("otelcol-audit")
+	require.NoError(t, err)
+	d := newDoor(t)
 	health := freeEndpoint(t)
 	d.Collector, err = testbed.StartCommand(t.Context(), d.settings, health, binary, "--config", filepath.Join(root, "config", name), "--config", fmt.Sprintf(`yaml:
 receivers: {audit: {http: {endpoint: %q}, grpc: {endpoint: %q}}}
@@ -227,6 +237,36 @@ func TestMutualTLSDoor(t *testing.T) {
 	}
 	require.NoError(t, d.Stop())
 	assert.Equal(t, map[string]int{"1": 1, "3": 1}, readStore(t, d.settings.Store()).Records)
+}
+
+// A variable that was forgotten must not leave the door open, or the signing
+// key beside the data: the collector ends and names it.
+func TestForgottenVariables(t *testing.T) {
+	root, err := testbed.Root()
+	require.NoError(t, err)
+	binary, err := testbed.Binary("otelcol-audit")
+	require.NoError(t, err)
+	for _, c := range [][2]string{
+		{"multi-tenant.yaml", "AUDIT_CLIENT_CA"}, {"multi-tenant.yaml", "AUDIT_SIGNING_KEY"}, {"multi-tenant.yaml", "AUDIT_TENANTS"},
+		{"mutual-tls.yaml", "AUDIT_CLIENT_CA"}, {"mutual-tls.yaml", "AUDIT_SIGNING_KEY"}, {"bearer.yaml", "AUDIT_TOKENS"},
+	} {
+		t.Run(c[0]+" "+c[1], func(t *testing.T) {
+			d := newDoor(t)
+			require.NoError(t, os.Unsetenv(c[1])) // newDoor has it restored
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			output, err := exec.CommandContext(ctx, binary, "--config", filepath.Join(root, "config", c[0]), "--config", fmt.Sprintf(`yaml:
+receivers: {audit: {http: {endpoint: %q}}}
+processors: {audit: {journal: {directory: %q}}}
+exporters: {audit: {file: {directory: %q}}}
+extensions: {health_check: {endpoint: %s}}
+service: {telemetry: {metrics: {level: none}}}
+`, d.http, d.settings.Journal(), d.settings.Store(), freeEndpoint(t))).CombinedOutput()
+			require.Error(t, err)
+			require.NoError(t, ctx.Err(), "it runs: %s", output)
+			assert.Contains(t, string(output), c[1])
+		})
+	}
 }
 
 // Plaintext that other machines reach has to be asked for.

@@ -247,8 +247,12 @@ func TestForgottenVariables(t *testing.T) {
 	binary, err := testbed.Binary("otelcol-audit")
 	require.NoError(t, err)
 	for _, c := range [][2]string{
-		{"multi-tenant.yaml", "AUDIT_CLIENT_CA"}, {"multi-tenant.yaml", "AUDIT_SIGNING_KEY"}, {"multi-tenant.yaml", "AUDIT_TENANTS"},
-		{"mutual-tls.yaml", "AUDIT_CLIENT_CA"}, {"mutual-tls.yaml", "AUDIT_SIGNING_KEY"}, {"bearer.yaml", "AUDIT_TOKENS"},
+		{"multi-tenant.yaml", "AUDIT_CLIENT_CA"},
+		{"multi-tenant.yaml", "AUDIT_SIGNING_KEY"},
+		{"multi-tenant.yaml", "AUDIT_TENANTS"},
+		{"mutual-tls.yaml", "AUDIT_CLIENT_CA"},
+		{"mutual-tls.yaml", "AUDIT_SIGNING_KEY"},
+		{"bearer.yaml", "AUDIT_TOKENS"},
 	} {
 		t.Run(c[0]+" "+c[1], func(t *testing.T) {
 			d := newDoor(t)

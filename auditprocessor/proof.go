@@ -72,8 +72,8 @@ func (w *worker) takeClaim(resource pcommon.Map) {
 func (w *worker) prove(record plog.LogRecord) {
 	stage := w.stages.proofs
 	subject := proof.Subject{Service: w.sentService, Tenant: w.tenant, Now: w.now}
-	if subject.Tenant == "" {
-		subject.Tenant = w.fields.known[fieldTenantID].text
+	if subject.Tenant == "" { // as it will be stored
+		subject.Tenant = strings.ToValidUTF8(w.fields.known[fieldTenantID].text, replacement)
 	}
 	claim := w.claim
 	signed := w.fields.proof && claim.Read(record.Attributes())

@@ -24,6 +24,7 @@ import (
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/confmap/confmaptest"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/processor"
 	"go.opentelemetry.io/otel/attribute"
@@ -207,6 +208,118 @@ func TestProofVerdicts(t *testing.T) {
 			flagged := strings.HasPrefix(verdicts[0].stream, audit.StreamFlagged)
 			assert.Equal(t, test.status == proof.Failed, flagged)
 		})
+	}
+}
+
+// TestProofIsForTheServiceThatIsStored sends names twice, of which the last is
+// stored: whose key counts, and who must sign, follows from that one, whatever
+// redaction and repair make of the record.
+func TestProofIsForTheServiceThatIsStored(t *testing.T) {
+	shop := newTestProducer(t, 'a')
+	const card = "4111 1111 1111 1111"
+	tied := func(c *ProofConfig) {
+		c.Keys[0].Services = []string{"shop"}
+		c.RequireSignature = []ProofOwnerConfig{{Service: "orders"}}
+	}
+	ofTenant := func(c *ProofConfig) {
+		c.Keys[0].Tenants = []string{"acme"}
+		c.RequireSignature = []ProofOwnerConfig{{Tenant: "globex"}}
+	}
+	resource := func(l plog.Logs) pcommon.Map { return l.ResourceLogs().At(0).Resource().Attributes() }
+	for name, test := range map[string]struct {
+		policy  func(*ProofConfig)
+		send    func(plog.Logs, plog.LogRecord)
+		service any // as it is stored
+		tenant  any
+		status  proof.Status
+		reason  proof.Reason
+	}{
+		"key of the first": {
+			policy: tied, service: "orders", status: proof.Failed, reason: proof.NotAllowed,
+			send: func(l plog.Logs, _ plog.LogRecord) {
+				shop.sign(l)
+				repeat(resource(l), attributeServiceName, "shop", "orders")
+			},
+		},
+		"key of the last": {
+			policy: tied, service: "shop", status: proof.Passed,
+			send: func(l plog.Logs, _ plog.LogRecord) {
+				shop.sign(l)
+				repeat(resource(l), attributeServiceName, "orders", "shop")
+			},
+		},
+		"the last must sign": {
+			policy: tied, service: "orders", status: proof.Failed, reason: proof.Missing,
+			send: func(l plog.Logs, _ plog.LogRecord) { repeat(resource(l), attributeServiceName, "shop", "orders") },
+		},
+		"the first need not sign": {
+			policy: tied, service: "shop",
+			send: func(l plog.Logs, _ plog.LogRecord) { repeat(resource(l), attributeServiceName, "orders", "shop") },
+		},
+		"the last is redacted": { // and does not give way to the first
+			policy: tied, service: nil,
+			send: func(l plog.Logs, _ plog.LogRecord) { repeat(resource(l), attributeServiceName, "orders", card) },
+		},
+		"repaired": {
+			policy:  func(c *ProofConfig) { c.RequireSignature = []ProofOwnerConfig{{Service: "o\uFFFDders"}} },
+			send:    func(l plog.Logs, _ plog.LogRecord) { resource(l).PutStr(attributeServiceName, "o\xffders") },
+			service: "o\uFFFDders", status: proof.Failed, reason: proof.Missing,
+		},
+		"tenant of the first": {
+			policy: ofTenant, service: "shop", tenant: "globex", status: proof.Failed, reason: proof.NotAllowed,
+			send: func(l plog.Logs, r plog.LogRecord) {
+				r.Attributes().PutStr(audit.AttributeTenantID, "globex")
+				shop.sign(l)
+				repeat(r.Attributes(), audit.AttributeTenantID, "acme", "globex")
+			},
+		},
+		"the last tenant is redacted": {
+			policy: ofTenant, service: "shop", tenant: []byte("***"),
+			send: func(_ plog.Logs, r plog.LogRecord) {
+				repeat(r.Attributes(), audit.AttributeTenantID, "globex", []byte(card))
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			logs, record := validLogs()
+			config := shop.config()
+			test.policy(&config)
+			test.send(logs, record)
+			s := withProofs(t, testStages(t, withRedaction(func(r *RedactionConfig) { r.Mode = modeRemove })), config)
+			verdicts, _ := s.apply(logs, "", false)
+			assert.Equal(t, test.status, verdicts[0].verified)
+			if test.reason != "" {
+				assert.Equal(t, string(test.reason), rawAttribute(record, audit.AttributeCollectorVerifyReason))
+			}
+			stored := resource(logs).AsRaw()[attributeServiceName]
+			assert.Equal(t, test.service, stored)
+			assert.Equal(t, test.tenant, rawAttribute(record, audit.AttributeTenantID))
+		})
+	}
+}
+
+// TestProofOfTheAttributesThatAreStored does the same with the claim itself: of
+// a value, algorithm or certificate that is there twice the last counts.
+func TestProofOfTheAttributesThatAreStored(t *testing.T) {
+	shop := newTestProducer(t, 'a')
+	for _, name := range []string{audit.AttributeIntegrityValue, audit.ResourceIntegrityAlgorithm, audit.ResourceIntegrityCertificate} {
+		for want, order := range map[proof.Status]func(good any) (first, second any){
+			proof.Passed: func(good any) (first, second any) { return "else", good },
+			proof.Failed: func(good any) (first, second any) { return good, "else" },
+		} {
+			logs, record := validLogs()
+			shop.sign(logs)
+			m := logs.ResourceLogs().At(0).Resource().Attributes()
+			if name == audit.AttributeIntegrityValue {
+				m = record.Attributes()
+			}
+			good := m.AsRaw()[name]
+			first, second := order(good)
+			repeat(m, name, first, second)
+			verdicts, _ := withProofs(t, testStages(t), shop.config()).apply(logs, "", false)
+			assert.Equal(t, want, verdicts[0].verified, name)
+			assert.Equal(t, second, m.AsRaw()[name])
+		}
 	}
 }
 

@@ -50,14 +50,23 @@ func (c *Claim) Read(record pcommon.Map) (signed bool) {
 
 // text returns the last value of a name, as canonical bytes have it.
 func (c *Claim) text(attributes pcommon.Map, name string) (text string, found bool) {
-	malformed := false
-	for key, value := range attributes.All() {
+	value := last(attributes, name)
+	if value == (pcommon.Value{}) {
+		return "", false
+	}
+	c.malformed = c.malformed || value.Type() != pcommon.ValueTypeStr
+	return value.Str(), true
+}
+
+// last returns the last value of a name, which is the one that was signed; the
+// zero Value if there is none.
+func last(m pcommon.Map, name string) (found pcommon.Value) {
+	for key, value := range m.All() {
 		if key == name {
-			text, malformed, found = value.Str(), value.Type() != pcommon.ValueTypeStr, true
+			found = value
 		}
 	}
-	c.malformed = c.malformed || malformed
-	return text, found
+	return found
 }
 
 // Members of a key transition's `incoming_key`.
@@ -84,8 +93,8 @@ func Incoming(outgoing Claim, record plog.LogRecord) (incoming Claim, ok bool) {
 	if record.Body().Type() != pcommon.ValueTypeMap {
 		return incoming, false
 	}
-	key, found := record.Body().Map().Get(bodyIncomingKey)
-	if !found || key.Type() != pcommon.ValueTypeMap {
+	key := last(record.Body().Map(), bodyIncomingKey)
+	if key == (pcommon.Value{}) || key.Type() != pcommon.ValueTypeMap {
 		return incoming, false
 	}
 	if algorithm, _ := incoming.text(key.Map(), memberAlgorithm); algorithm != "" {

@@ -246,6 +246,31 @@ func FuzzParseKey(f *testing.F) {
 	})
 }
 
+// TestIncomingIsWhatWasSigned: a key transition that names two keys names the
+// last, because that is the one in the form that both keys signed.
+func TestIncomingIsWhatWasSigned(t *testing.T) {
+	named := func(keys ...string) string {
+		var members []string
+		for _, key := range keys {
+			members = append(members, `{"key":"incoming_key","value":{"kvlistValue":{"values":[{"key":"key_id","value":{"stringValue":"`+key+`"}}]}}}`)
+		}
+		return `{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"kvlistValue":{"values":[` + strings.Join(members, ",") + `]}}}]}]}]}`
+	}
+	for _, keys := range [][]string{{"a", "b"}, {"b", "a"}, {"a"}} {
+		_, record := recordOf(decodeRequest(t, named(keys...)))
+		incoming, ok := Incoming(Claim{}, record)
+		require.True(t, ok)
+		last := keys[len(keys)-1]
+		assert.Equal(t, last, incoming.Certificate)
+		form, err := formOf(record)
+		require.NoError(t, err)
+		_, alone := recordOf(decodeRequest(t, named(last)))
+		want, err := formOf(alone)
+		require.NoError(t, err)
+		assert.Equal(t, want, form, "what is signed")
+	}
+}
+
 // FuzzIncoming reads the body of a key transition.
 func FuzzIncoming(f *testing.F) {
 	for _, v := range transitions(f) {

@@ -6,7 +6,9 @@ package auditprocessor
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
+	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -148,10 +150,7 @@ func (w *worker) keepEarlier(record plog.LogRecord) {
 // renameNumbered adds the first number from least on that none of the names has
 // yet, and returns it. Of a repeated name the last is kept.
 func renameNumbered(attributes pcommon.Map, names []string, least int) int {
-	n := least
-	for isTaken(attributes, names, n) {
-		n++
-	}
+	n := firstFree(attributes.All(), names, least)
 	for _, name := range names {
 		kept := pcommon.NewValueEmpty()
 		found := false
@@ -170,13 +169,23 @@ func renameNumbered(attributes pcommon.Map, names []string, least int) int {
 	return n
 }
 
-func isTaken(attributes pcommon.Map, names []string, n int) bool {
-	for _, name := range names {
-		if _, taken := attributes.Get(numbered(name, n)); taken {
-			return true
+// firstFree returns the first number from least on that none of the names has
+// behind it. It looks at each key once, however many numbers are taken.
+func firstFree(keys iter.Seq2[string, pcommon.Value], names []string, least int) int {
+	taken := map[int]bool{}
+	for key := range keys {
+		for _, name := range names {
+			rest, ours := strings.CutPrefix(key, name)
+			digits, dotted := strings.CutPrefix(rest, ".")
+			if n, err := strconv.Atoi(digits); ours && dotted && err == nil && strconv.Itoa(n) == digits {
+				taken[n] = true
+			}
 		}
 	}
-	return false
+	for taken[least] {
+		least++
+	}
+	return least
 }
 
 func numbered(name string, n int) string { return name + "." + strconv.Itoa(n) }

@@ -25,6 +25,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/processor"
 
 	"github.com/otelaudit/otelaudit/audit"
@@ -156,6 +157,38 @@ func TestSignKeepsTheProducersProof(t *testing.T) {
 	assert.Equal(t, "EdDSA", algorithm.Str())
 	certificate, _ := resource.Get(audit.ResourceIntegrityCertificate + ".0")
 	assert.Equal(t, shop.signer.Fingerprint(), certificate.Str())
+}
+
+// TestManyEarlierProofs: whatever numbers a client has taken, each attribute is
+// looked at once to find one that is free.
+func TestManyEarlierProofs(t *testing.T) {
+	const earlier = 5000
+	logs, record := validLogs()
+	attributes := record.Attributes()
+	attributes.EnsureCapacity(earlier + 20)
+	for n := range earlier {
+		attributes.PutStr(numbered(audit.AttributeIntegrityValue, n), "x")
+	}
+	for _, other := range []string{".05000", ".+5000", ".", ".5000x", "5000", ".-1"} {
+		attributes.PutStr(audit.AttributeIntegrityValue+other, "x")
+	}
+	attributes.PutStr(audit.AttributeIntegrityValue, "newest")
+	looks := 0
+	free := firstFree(func(yield func(string, pcommon.Value) bool) {
+		for key, value := range attributes.All() {
+			if looks++; !yield(key, value) {
+				return
+			}
+		}
+	}, ofRecord[:], 0)
+	assert.Equal(t, earlier, free)
+	assert.Equal(t, attributes.Len(), looks)
+
+	worker := &worker{stages: withSigning(t, testStages(t), signConfig("EdDSA", "ed25519", referFingerprint))}
+	worker.takeOver(logs.ResourceLogs().At(0).Resource().Attributes())
+	worker.keepEarlier(record)
+	assert.Equal(t, "newest", rawAttribute(record, numbered(audit.AttributeIntegrityValue, earlier)))
+	assert.Nil(t, rawAttribute(record, audit.AttributeIntegrityValue))
 }
 
 // TestSignAfterRedaction: the producer's signature goes, the collector's is over

@@ -95,7 +95,7 @@ func (w *worker) verify(record plog.LogRecord, claim *proof.Claim, subject *proo
 	}
 	ring := w.stages.proofs.ring.Load()
 	verdict := ring.Verify(w.buffer, claim, subject)
-	if verdict.Status == proof.Passed && proof.IsTransition(record) {
+	if verdict.Status == proof.Passed && claim.HandsOver(record) {
 		verdict = ring.VerifyIncoming(w.buffer, claim, record, subject, verdict)
 	}
 	return verdict

@@ -135,10 +135,15 @@ func (s *signing) name(resource pcommon.Map) {
 }
 
 // keepEarlier does the same with the proof of a record. A missing signer is said
-// to be the producer, which it was.
+// to be the producer, which it was. What stands there without a signature goes
+// with it: beside the collector's it would look as if it belonged to that.
 func (w *worker) keepEarlier(record plog.LogRecord) {
 	attributes := record.Attributes()
-	if _, signed := attributes.Get(audit.AttributeIntegrityValue); !signed {
+	signed := false
+	for key := range attributes.All() {
+		signed = signed || key == audit.AttributeIntegrityValue || key == audit.AttributeIntegrityNewValue
+	}
+	if !signed {
 		return
 	}
 	if _, named := attributes.Get(audit.AttributeIntegritySigner); !named {
@@ -189,6 +194,13 @@ func firstFree(keys iter.Seq2[string, pcommon.Value], names []string, least int)
 }
 
 func numbered(name string, n int) string { return name + "." + strconv.Itoa(n) }
+
+// signs says whether a record gets the collector's signature. One whose proof
+// failed does not: the verdict is outside what is signed, so whoever checks
+// the signature alone, a next collector for example, would find it sound.
+func (w *worker) signs() bool {
+	return w.stages.signing != nil && w.own.proof.Status != proof.Failed
+}
 
 // sign signs a record as it will be stored: the member `record` of the canonical
 // bytes in w.buffer, which what it adds is not part of.

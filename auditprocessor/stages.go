@@ -343,7 +343,7 @@ func (w *worker) record(record plog.LogRecord, v *verdict) {
 	if err == nil {
 		faults, err = w.fit(record, faults)
 	}
-	if err == nil && w.stages.signing != nil {
+	if err == nil && w.signs() {
 		err = w.sign(record)
 	}
 	w.conclude(record, faults, err, v)

@@ -78,9 +78,11 @@ const (
 // incomingForms are the ways in which a key transition names the new key.
 var incomingForms = [...]string{"certificate", "fingerprint", "key_id", "ski", "issuer_serial"}
 
-// IsTransition says whether a record hands its stream over to another key.
-func IsTransition(record plog.LogRecord) bool {
-	return record.EventName() == audit.EventKeyTransition
+// HandsOver says whether a record, as it is claimed to be signed, hands its
+// stream over to another key: a key transition by its producer. A collector
+// that signs the record on its way hands nothing over.
+func (c *Claim) HandsOver(record plog.LogRecord) bool {
+	return record.EventName() == audit.EventKeyTransition && c.Signer != SignerCollector
 }
 
 // Incoming returns the claim of the key that takes over, from the body of a key

@@ -29,8 +29,8 @@ type ProofConfig struct {
 	// `flagged:…`; or `reject`: it is refused, and with it its request.
 	OnViolation string `mapstructure:"on_violation"`
 	// ReloadInterval is how often the files of the keys are read again. Default
-	// 10s, at least 1s. A file that cannot be used leaves the keys as they were,
-	// and says so.
+	// 10s, at least 1s. A file that is gone twice takes its key away; one that
+	// cannot be used leaves it as it was. Both are said.
 	ReloadInterval time.Duration `mapstructure:"reload_interval"`
 
 	_ struct{}

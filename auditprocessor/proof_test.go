@@ -31,6 +31,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -524,20 +525,89 @@ func TestKeysAreReadAgain(t *testing.T) {
 	ring.reload()
 	ring.reload()
 	assert.Equal(t, 2, failures)
-	assert.NotEmpty(t, ring.faulty)
-	assert.Equal(t, proof.Passed, statusOf(first), "the keys from before stay")
-	require.NoError(t, os.Remove(path))
-	ring.reload()
-	assert.Equal(t, 3, failures)
-	assert.Equal(t, proof.Passed, statusOf(first))
+	assert.NotEmpty(t, ring.fault)
+	assert.Equal(t, proof.Passed, statusOf(first), "the key from before stays")
 
 	first.write(path)
 	ring.reload()
-	assert.Empty(t, ring.faulty, "as it was")
+	assert.Empty(t, ring.fault, "as it was")
 	second.write(path)
 	ring.reload()
 	assert.Equal(t, []proof.Status{proof.Failed, proof.Passed}, []proof.Status{statusOf(first), statusOf(second)})
-	assert.Equal(t, 3, failures)
+	assert.Equal(t, 2, failures)
+}
+
+// TestDeletedKeyCountsNoMore: a file that was deleted takes its key away, and no
+// other, whatever is wrong with those. One that is replaced in two steps, a
+// volume that is not there and a file that nobody can read take none away.
+func TestDeletedKeyCountsNoMore(t *testing.T) {
+	first, second := newTestProducer(t, 'a'), newTestProducer(t, 'b')
+	config := first.config()
+	path, folder := config.Keys[0].File, filepath.Join(t.TempDir(), "volume")
+	require.NoError(t, os.Mkdir(folder, 0o700))
+	other := second.write(filepath.Join(folder, "second.pub"))
+	config.Keys = append(config.Keys, ProofKeyConfig{ID: "second", File: other, Algorithms: []string{"EdDSA"}})
+	core, lines := observer.New(zap.InfoLevel)
+	s := testStages(t)
+	s.proofs = newProofs(&config)
+	failures := 0
+	ring := keyring{config: &config, logger: zap.New(core), use: s.proofs.ring.Store, failed: func() { failures++ }}
+	require.NoError(t, ring.load())
+	expect := func(why string, keys string, faults int) {
+		t.Helper()
+		before := failures
+		ring.reload()
+		found := ""
+		for _, p := range []*testProducer{first, second} {
+			logs, _ := validLogs()
+			p.sign(logs)
+			verdicts, _ := s.apply(logs, "", false)
+			found += map[proof.Status]string{proof.Passed: "+", proof.Failed: "-"}[verdicts[0].verified]
+		}
+		assert.Equal(t, keys, found, why)
+		assert.Equal(t, faults, failures-before, why)
+	}
+	expect("as they were", "++", 0)
+	require.NoError(t, os.Remove(path))
+	expect("gone for a moment", "++", 1)
+	first.write(path)
+	expect("and back", "++", 0)
+
+	require.NoError(t, os.WriteFile(other, []byte("half a k"), 0o600))
+	require.NoError(t, os.Remove(path))
+	expect("gone, and the other is broken", "++", 1)
+	expect("gone for good", "-+", 1)
+	expect("and stays so", "-+", 1)
+	removed := lines.FilterMessageSnippet("have changed").TakeAll()
+	require.Len(t, removed, 1)
+	assert.Equal(t, []any{"second"}, removed[0].ContextMap()["in_use"])
+	assert.NotEmpty(t, lines.FilterMessageSnippet("cannot be read").FilterLevelExact(zap.ErrorLevel).All())
+
+	require.NoError(t, os.WriteFile(path, []byte("half a k"), 0o600))
+	expect("back, but broken", "-+", 1)
+	first.write(path)
+	expect("back", "++", 1)
+	second.write(other)
+	expect("both", "++", 0)
+
+	require.NoError(t, os.Rename(folder, folder+"-away"))
+	for range 3 {
+		expect("the volume is away", "++", 1)
+	}
+	require.NoError(t, os.Rename(folder+"-away", folder))
+	require.NoError(t, os.Remove(other))
+	require.NoError(t, os.Mkdir(other, 0o700))
+	for range 3 {
+		expect("cannot be read", "++", 1)
+	}
+	rsa, err := os.ReadFile(proofVectors + "/keys/rsa.pem")
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(other))
+	require.NoError(t, os.WriteFile(other, rsa, 0o600))
+	expect("a key for another algorithm", "++", 1)
+	require.NoError(t, os.Remove(path))
+	expect("gone once more", "++", 1)
+	expect("nothing holds that up", "-+", 1)
 }
 
 // TestKeysWhileItRuns lets the running processor find the new key by itself.

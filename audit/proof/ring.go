@@ -32,7 +32,8 @@ type Key struct {
 
 var keyID = regexp.MustCompile(`^[A-Za-z0-9._@-]{1,128}$`)
 
-func (k *Key) check() error {
+// Check says why a key cannot be used as it is described.
+func (k *Key) Check() error {
 	if !keyID.MatchString(k.ID) {
 		return errors.New("id must be 1 to 128 letters, digits and . _ @ -")
 	}
@@ -82,7 +83,7 @@ func NewRing(keys []Key) (*Ring, error) {
 	ids := map[string]bool{}
 	for i := range r.keys {
 		key := &r.keys[i]
-		if err := key.check(); err != nil {
+		if err := key.Check(); err != nil {
 			return nil, err
 		}
 		if ids[key.ID] {

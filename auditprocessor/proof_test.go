@@ -501,6 +501,76 @@ func TestProofInTheReceipt(t *testing.T) {
 	sink.check(t, publicKey(t, directory))
 }
 
+// TestReceiptSpeaksOfWhatIsStored sends one record several times, with a proof
+// that holds, one that does not, or none. Only the first is stored, so each
+// receipt has the verdict of the first: of this process, of the one before, of
+// an id file, and within one request.
+func TestReceiptSpeaksOfWhatIsStored(t *testing.T) {
+	shop, stranger := newTestProducer(t, 'a'), newTestProducer(t, 'b')
+	directory := t.TempDir()
+	config := testConfig(t, directory)
+	config.Proof = shop.config()
+	sink := newSinkFake()
+	proofs := map[string]func(plog.Logs){"passed": shop.sign, "failed": stranger.sign, "": func(plog.Logs) {}}
+	reasons := map[string][]string{"failed": {"audit.integrity.value: proof failed: unknown_key"}}
+	sent := func(id, status string) plog.Logs {
+		logs := eventOf(id, "alice")
+		proofs[status](logs)
+		return logs
+	}
+	send := func(p *auditProcessor, strict bool, logs plog.Logs) []receipt.Result {
+		t.Helper()
+		filled := &receipt.Receipt{RejectInvalid: strict}
+		require.NoError(t, p.ConsumeLogs(receipt.NewContext(t.Context(), filled), logs))
+		return filled.Results
+	}
+	again := func(p *auditProcessor) {
+		t.Helper()
+		for first := range proofs {
+			for second := range proofs {
+				for _, strict := range []bool{false, true} { // as /v1/audit is
+					result := send(p, strict, sent(first+"1", second))[0]
+					assert.Equal(t, first, result.VerifyStatus, "then %q", second)
+					assert.ElementsMatch(t, reasons[first], result.Reasons)
+				}
+			}
+		}
+	}
+	p := startProcessor(t, config, sink)
+	for first := range proofs {
+		result := send(p, false, sent(first+"1", first))[0]
+		assert.Equal(t, first, result.VerifyStatus)
+		assert.ElementsMatch(t, reasons[first], result.Reasons)
+		for second := range proofs {
+			for i, result := range send(p, false, together(sent(first+"-"+second, first), sent(first+"-"+second, second))) {
+				assert.Equal(t, first, result.VerifyStatus, "record %d", i)
+				assert.ElementsMatch(t, reasons[first], result.Reasons)
+			}
+		}
+	}
+	again(p)
+	require.NoError(t, p.Shutdown(t.Context()))
+	for range 2 { // the first start still has the frames
+		p = startProcessor(t, config, sink)
+		again(p)
+		require.NoError(t, p.Shutdown(t.Context()))
+	}
+	sink.check(t, publicKey(t, directory))
+}
+
+// TestVerdictCodes: journals keep them, so they stay what they are.
+func TestVerdictCodes(t *testing.T) {
+	for code := range uint8(len(proofOutcomes) + 1) {
+		verdict := verdictOf(code)
+		assert.Equal(t, code, codeOf(&verdict))
+	}
+	assert.Equal(t, proof.Failed, verdictOf(journal.MaxVerdict).Status)
+	assert.Equal(t, [...]string{
+		"passed", "missing", "malformed", "algorithm", "canonicalization", "certificate", "no_canonical_form", "unknown_key",
+		"algorithm_refused", "key_not_allowed", "key_not_valid", "ambiguous_key", "signature", "transition",
+	}, proofOutcomes)
+}
+
 // TestKeysAreReadAgain changes a key's file while records come, and breaks it.
 func TestKeysAreReadAgain(t *testing.T) {
 	first, second := newTestProducer(t, 'a'), newTestProducer(t, 'b')

@@ -348,7 +348,7 @@ func (w *worker) record(record plog.LogRecord, v *verdict) {
 	}
 	w.conclude(record, faults, err, v)
 	if v.identity = identity; identity.ID != (journal.ID{}) {
-		v.identity.Integrity = v.integrity
+		v.identity.Integrity, v.identity.Verdict = v.integrity, codeOf(&w.own.proof)
 	}
 }
 

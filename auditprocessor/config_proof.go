@@ -82,7 +82,7 @@ type SequenceConfig struct {
 	// refused, and with it its request. A gap then holds its stream up until the
 	// missing records come.
 	OnViolation string `mapstructure:"on_violation"`
-	// MaxStreams is the number of streams that are followed, about 300 bytes of
+	// MaxStreams is the number of streams that are followed, about 400 bytes of
 	// memory each; those that were not used for the longest are forgotten, and
 	// are `joined` again. Default 100000.
 	MaxStreams int `mapstructure:"max_streams"`

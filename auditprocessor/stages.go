@@ -321,7 +321,7 @@ func (w *worker) record(record plog.LogRecord, v *verdict) {
 		w.prove(record)
 	}
 	if w.session != nil {
-		w.follow(record)
+		w.follow(record, &identity)
 	}
 	if w.fields.moved {
 		moveHop(record.Attributes(), &w.own)

@@ -390,6 +390,16 @@ func (s *idStore) lookup(identity *Identity, now time.Time) (Known, bool, error)
 	return known, true, nil
 }
 
+// Knows says whether a record came before, with the same content. Safe for
+// concurrent use; a later Seal decides.
+func (j *Journal) Knows(identity *Identity) (bool, error) {
+	if identity.ID == (ID{}) {
+		return false, nil
+	}
+	known, found, err := j.ids.lookup(identity, j.options.Now())
+	return found && !known.Conflict, err
+}
+
 // find searches the newest first. The caller holds mu.
 func (s *idStore) find(id ID) (Known, Fingerprint, bool, error) {
 	for _, table := range [...]*idTable{s.current, s.frozen} {

@@ -297,7 +297,17 @@ func (w *worker) settle(v *verdict) {
 	if stored := w.session.of.blindHash(sha256.Sum256(w.buffer[w.span.Start:w.span.End])); stored != p.point.Sent {
 		p.point.Stored = stored
 	}
-	w.session.moved = append(w.session.moved, streamHead{w.session.of.stream(w.session.tenant, p.record.StreamID), p.head})
+	w.session.move(streamHead{w.session.of.stream(w.session.tenant, p.record.StreamID), p.head})
+}
+
+// move notes where a stream stands. Of many records of one stream in a row the
+// last is enough.
+func (session *sequenceSession) move(h streamHead) {
+	if n := len(session.moved); n > 0 && session.moved[n-1].stream == h.stream {
+		session.moved[n-1] = h
+		return
+	}
+	session.moved = append(session.moved, h)
 }
 
 // placeReason names a finding among the reasons of a record.

@@ -571,6 +571,19 @@ func TestHeadFile(t *testing.T) {
 	require.ErrorContains(t, err, "is not a file of producers' streams")
 }
 
+// TestOneEntryForARequest: a request with many records of a stream writes where
+// the stream stands after the last.
+func TestOneEntryForARequest(t *testing.T) {
+	p := startProcessor(t, testConfig(t, t.TempDir()), newSinkFake())
+	_, err := sendChained(t, p, chained(t, "a", 1, 2, 3, 4, 5))
+	require.NoError(t, err)
+	require.Equal(t, 1, p.sequences.file.entries)
+	findings, err := sendChained(t, p, chained(t, "a", 6))
+	require.NoError(t, err)
+	require.Equal(t, []string{""}, findings)
+	require.NoError(t, p.Shutdown(t.Context()))
+}
+
 // TestHeadFileIsCompacted: it does not grow with the records.
 func TestHeadFileIsCompacted(t *testing.T) {
 	s := testSequences(t, 10)

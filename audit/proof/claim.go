@@ -4,6 +4,8 @@
 package proof
 
 import (
+	"strings"
+
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 
@@ -25,15 +27,20 @@ type Claim struct {
 	Canonicalization string // empty: jcs
 	Signer           string // empty: producer
 
-	malformed bool // an attribute is no string
+	reference string // Certificate in the form in which a ring has it; empty: not read yet
+	malformed bool   // an attribute is no string
 }
 
-// ClaimOfResource reads what a resource says about the proofs of its records.
-// Its texts are the map's own.
+// ClaimOfResource reads what a resource says about the proofs of its records:
+// once for all of them, because the name of a key can be long. Its texts are
+// the map's own.
 func ClaimOfResource(resource pcommon.Map) Claim {
 	var c Claim
 	c.Algorithm, _ = c.text(resource, audit.ResourceIntegrityAlgorithm)
 	c.Certificate, _ = c.text(resource, audit.ResourceIntegrityCertificate)
+	if c.Certificate != "" && len(c.Certificate) <= MaxReference {
+		c.reference = strings.Clone(normal(c.Certificate))
+	}
 	return c
 }
 

@@ -271,6 +271,27 @@ func TestIncomingIsWhatWasSigned(t *testing.T) {
 	}
 }
 
+// TestReferenceIsReadOnce: what a resource says of its key is read once, not for
+// each of the records that share it. Counted by its allocations.
+func TestReferenceIsReadOnce(t *testing.T) {
+	ring := vectorRing(t)
+	for _, reference := range []string{
+		strings.Repeat("cn=a,", MaxReference/5-1) + "/1",
+		"-----BEGIN X-----\n" + strings.Repeat("a: b\n", 1000) + "\nAAAA\n-----END X-----\nand more",
+	} {
+		resource := pcommon.NewMap()
+		resource.PutStr(audit.ResourceIntegrityAlgorithm, "EdDSA")
+		resource.PutStr(audit.ResourceIntegrityCertificate, reference)
+		claim := ClaimOfResource(resource)
+		claim.Value = "AAAA"
+		allocations := testing.AllocsPerRun(10, func() {
+			verdict := ring.Verify(nil, &claim, &Subject{})
+			assert.Equal(t, UnknownKey, verdict.Reason)
+		})
+		assert.Less(t, allocations, 5.0)
+	}
+}
+
 // FuzzIncoming reads the body of a key transition.
 func FuzzIncoming(f *testing.F) {
 	for _, v := range transitions(f) {

@@ -99,14 +99,18 @@ func NewRing(keys []Key) (*Ring, error) {
 	return r, nil
 }
 
-// named returns the keys that a reference can mean, or those of one algorithm
-// where a record names none.
-func (r *Ring) named(reference string, a Algorithm) []*Key {
+// named returns the keys that a claim can mean, or those of one algorithm where
+// it names none.
+func (r *Ring) named(c *Claim, a Algorithm) []*Key {
 	if r == nil {
 		return nil
 	}
-	if reference != "" {
-		return r.byReference[normal(reference)]
+	if c.Certificate != "" {
+		reference := c.reference
+		if reference == "" {
+			reference = normal(c.Certificate)
+		}
+		return r.byReference[reference]
 	}
 	var keys []*Key
 	for i := range r.keys {

@@ -83,7 +83,7 @@ func (r *Ring) Verify(message []byte, c *Claim, s *Subject) Verdict {
 	if reason != "" {
 		return failed(reason)
 	}
-	keys := r.named(c.Certificate, algorithm)
+	keys := r.named(c, algorithm)
 	found, tries := UnknownKey, 0
 	for _, key := range keys {
 		switch {

@@ -29,8 +29,8 @@ type ProofConfig struct {
 	// `flagged:…`; or `reject`: it is refused, and with it its request.
 	OnViolation string `mapstructure:"on_violation"`
 	// ReloadInterval is how often the files of the keys are read again. Default
-	// 10s, at least 1s. A file that cannot be used leaves the keys as they were,
-	// and says so.
+	// 10s, at least 1s. A file that is gone twice takes its key away; one that
+	// cannot be used leaves it as it was. Both are said.
 	ReloadInterval time.Duration `mapstructure:"reload_interval"`
 
 	_ struct{}
@@ -82,7 +82,7 @@ type SequenceConfig struct {
 	// refused, and with it its request. A gap then holds its stream up until the
 	// missing records come.
 	OnViolation string `mapstructure:"on_violation"`
-	// MaxStreams is the number of streams that are followed, about 300 bytes of
+	// MaxStreams is the number of streams that are followed, about 400 bytes of
 	// memory each; those that were not used for the longest are forgotten, and
 	// are `joined` again. Default 100000.
 	MaxStreams int `mapstructure:"max_streams"`

@@ -167,7 +167,7 @@ func (p *auditProcessor) begin(j *journal.Journal, key ed25519.PrivateKey, host 
 	p.journal = j
 	p.stages.identifier = j.Identifier()
 	if p.config.Sequence.Enabled {
-		if p.sequences, err = openSequences(&p.config.Sequence, p.config.Journal.Directory, j.Identifier()); err != nil {
+		if p.sequences, err = openSequences(&p.config.Sequence, p.config.Journal.Directory, j); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ package auditprocessor
 
 import (
 	"encoding/hex"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -72,8 +73,8 @@ func (w *worker) takeClaim(resource pcommon.Map) {
 func (w *worker) prove(record plog.LogRecord) {
 	stage := w.stages.proofs
 	subject := proof.Subject{Service: w.sentService, Tenant: w.tenant, Now: w.now}
-	if subject.Tenant == "" {
-		subject.Tenant = w.fields.known[fieldTenantID].text
+	if subject.Tenant == "" { // as it will be stored
+		subject.Tenant = strings.ToValidUTF8(w.fields.known[fieldTenantID].text, replacement)
 	}
 	claim := w.claim
 	signed := w.fields.proof && claim.Read(record.Attributes())
@@ -95,7 +96,7 @@ func (w *worker) verify(record plog.LogRecord, claim *proof.Claim, subject *proo
 	}
 	ring := w.stages.proofs.ring.Load()
 	verdict := ring.Verify(w.buffer, claim, subject)
-	if verdict.Status == proof.Passed && proof.IsTransition(record) {
+	if verdict.Status == proof.Passed && claim.HandsOver(record) {
 		verdict = ring.VerifyIncoming(w.buffer, claim, record, subject, verdict)
 	}
 	return verdict
@@ -104,10 +105,14 @@ func (w *worker) verify(record plog.LogRecord, claim *proof.Claim, subject *proo
 // flagProof finds fault with a record whose proof failed.
 func (w *worker) flagProof() {
 	if w.own.proof.Status == proof.Failed {
-		reason := w.own.proof.Reason
-		w.own.flag(codeProof, audit.AttributeIntegrityValue+": proof "+string(proof.Failed)+": "+string(reason)+": "+reason.Explain())
+		w.own.flag(codeProof, proofReason(w.own.proof.Reason))
 	}
 }
+
+// proofFailed begins what names a failed proof among the reasons of a record.
+const proofFailed = audit.AttributeIntegrityValue + ": proof failed: "
+
+func proofReason(r proof.Reason) string { return proofFailed + string(r) + ": " + r.Explain() }
 
 // putVerdict writes the verdict on a record's proof, and what became of the
 // signatures that redaction or a limit made worthless.
@@ -146,21 +151,40 @@ func (w *worker) keepProof(key string, value pcommon.Value) {
 }
 
 // proofOutcomes are the verdicts that are counted: passed, and each way to fail.
+// Journals keep their positions: new ones come at the end.
 var proofOutcomes = [...]string{
 	string(proof.Passed), string(proof.Missing), string(proof.Malformed), string(proof.BadAlgorithm), string(proof.BadCanonical),
 	string(proof.BadReference), string(proof.NoCanonicalForm), string(proof.UnknownKey), string(proof.AlgorithmRefused),
 	string(proof.NotAllowed), string(proof.NotValid), string(proof.Ambiguous), string(proof.BadSignature), string(proof.BadTransition),
 }
 
-func (t *tally) addProof(v *proof.Verdict) {
+// codeOf is a verdict as the journal keeps it: 0 for none, else 1 and its
+// position.
+func codeOf(v *proof.Verdict) uint8 {
 	outcome := string(v.Reason)
 	if v.Status == proof.Passed {
 		outcome = string(proof.Passed)
 	}
-	for i, name := range proofOutcomes {
-		if name == outcome {
-			t.proofs[i]++
-		}
+	return uint8(slices.Index(proofOutcomes[:], outcome) + 1)
+}
+
+// verdictOf is the other way. What a later version has written failed for a
+// reason that this one does not know.
+func verdictOf(code uint8) proof.Verdict {
+	switch {
+	case code == 0:
+		return proof.Verdict{}
+	case code == 1:
+		return proof.Verdict{Status: proof.Passed}
+	case int(code) <= len(proofOutcomes):
+		return proof.Fail(proof.Reason(proofOutcomes[code-1]))
+	}
+	return proof.Fail("unknown")
+}
+
+func (t *tally) addProof(v *proof.Verdict) {
+	if code := codeOf(v); code > 0 {
+		t.proofs[code-1]++
 	}
 }
 

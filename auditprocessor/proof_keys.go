@@ -9,26 +9,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/otelaudit/otelaudit/audit/proof"
 )
-
-// readKeys reads the texts of the configured keys, in their order.
-func (c *ProofConfig) readKeys() ([][]byte, error) {
-	texts := make([][]byte, len(c.Keys))
-	var errs []error
-	for i := range c.Keys {
-		var err error
-		if texts[i], err = c.Keys[i].read(); err != nil {
-			errs = append(errs, fmt.Errorf("`proof::keys[%d]` (%s): %w", i, c.Keys[i].ID, err))
-		}
-	}
-	return texts, errors.Join(errs...)
-}
 
 func (c *ProofKeyConfig) read() ([]byte, error) {
 	if c.Env != "" {
@@ -51,26 +40,6 @@ func readBounded(path string) (text []byte, err error) {
 	return io.ReadAll(io.LimitReader(file, proof.MaxKeyText+1)) // one more than is taken for a key
 }
 
-// ring makes the trust policy of what readKeys read.
-func (c *ProofConfig) ring(texts [][]byte) (*proof.Ring, error) {
-	keys := make([]proof.Key, len(c.Keys))
-	var errs []error
-	for i := range c.Keys {
-		var err error
-		if keys[i], err = c.Keys[i].key(texts[i]); err != nil {
-			errs = append(errs, fmt.Errorf("`proof::keys[%d]` (%s): %w", i, c.Keys[i].ID, err))
-		}
-	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
-	}
-	ring, err := proof.NewRing(keys)
-	if err != nil {
-		return nil, fmt.Errorf("`proof::keys`: %w", err)
-	}
-	return ring, nil
-}
-
 func (c *ProofKeyConfig) key(text []byte) (proof.Key, error) {
 	algorithms, err := c.algorithms()
 	if err != nil {
@@ -81,34 +50,107 @@ func (c *ProofKeyConfig) key(text []byte) (proof.Key, error) {
 		parse = proof.ParseSecret
 	}
 	material, err := parse(text)
-	return proof.Key{
+	if err != nil {
+		return proof.Key{}, err
+	}
+	key := proof.Key{
 		ID: c.ID, Material: material, Algorithms: algorithms,
 		NotBefore: c.NotBefore, NotAfter: c.NotAfter, Services: c.Services, Tenants: c.Tenants,
-	}, err
+	}
+	return key, key.Check()
 }
 
-// keyring keeps the trust policy of a processor up to date with its files.
+// keyring keeps the trust policy of a processor up to date with its files. For
+// one goroutine: that of Start, then that of keep.
 type keyring struct {
 	config *ProofConfig
 	use    func(*proof.Ring)
 	logger *zap.Logger
-	failed func() // counts a failure
+	failed func() // counts a look at the files that found a fault
 
-	known  [sha256.Size]byte // of the texts in use
-	faulty string            // what was wrong last time
+	keys  []heldKey // one for each that is configured
+	fault string    // what was wrong at the last look
 }
 
-// load reads the keys for the first time.
+// heldKey is a configured key as it was when it could be read.
+type heldKey struct {
+	key    proof.Key
+	text   [sha256.Size]byte // of what it was read from
+	missed int               // looks since at which its file was gone
+}
+
+// maxMissed is at how many looks the file of a key may be gone: who replaces a
+// file in two steps does not take its key away for a moment, who deletes it does.
+const maxMissed = 1
+
+func (h *heldKey) counts() bool { return h.missed <= maxMissed }
+
+// load reads the keys for the first time: all can be used, or it is an error.
 func (k *keyring) load() error {
-	texts, err := k.config.readKeys()
-	if err != nil {
+	k.keys = make([]heldKey, len(k.config.Keys))
+	if _, err := k.look(); err != nil {
 		return err
 	}
-	ring, err := k.config.ring(texts)
-	if err != nil {
-		return err
+	return k.take()
+}
+
+// look reads all keys and says whether something has changed. An error names
+// those that are now other than they should be.
+func (k *keyring) look() (changed bool, err error) {
+	var errs []error
+	for i := range k.keys {
+		changedToo, err := k.keys[i].look(&k.config.Keys[i])
+		changed = changed || changedToo
+		if err != nil {
+			errs = append(errs, fmt.Errorf("`proof::keys[%d]` (%s): %w", i, k.config.Keys[i].ID, err))
+		}
 	}
-	k.known = digestOf(texts)
+	return changed, errors.Join(errs...)
+}
+
+// look reads one key. What cannot be read or used leaves it as it was; a file
+// that is gone takes it away, if it is still gone at the next look.
+func (h *heldKey) look(config *ProofKeyConfig) (changed bool, err error) {
+	text, err := config.read()
+	if errors.Is(err, fs.ErrNotExist) && isDirectory(filepath.Dir(config.File)) {
+		counted := h.counts()
+		h.missed = min(h.missed+1, maxMissed+1)
+		return counted != h.counts(), err
+	}
+	if err != nil {
+		return false, err
+	}
+	sum := sha256.Sum256(text)
+	if sum == h.text && h.missed == 0 {
+		return false, nil
+	}
+	key, err := config.key(text)
+	if err != nil {
+		return false, err
+	}
+	changed = sum != h.text || !h.counts()
+	*h = heldKey{key: key, text: sum}
+	return changed, nil
+}
+
+// isDirectory tells a file that was deleted from a volume that is not there.
+func isDirectory(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// take puts the keys that count to use.
+func (k *keyring) take() error {
+	var keys []proof.Key
+	for i := range k.keys {
+		if k.keys[i].counts() {
+			keys = append(keys, k.keys[i].key)
+		}
+	}
+	ring, err := proof.NewRing(keys)
+	if err != nil {
+		return fmt.Errorf("`proof::keys`: %w", err)
+	}
 	k.use(ring)
 	return nil
 }
@@ -127,44 +169,37 @@ func (k *keyring) keep(ctx context.Context) {
 	}
 }
 
-// reload takes new keys over, all of them or none: half a policy is none.
+// reload looks at the files again. Each key stands for itself: one that cannot
+// be read keeps no other from coming, and above all from going.
 func (k *keyring) reload() {
-	texts, err := k.config.readKeys()
-	if err == nil && digestOf(texts) == k.known {
-		k.recovered()
-		return
+	changed, err := k.look()
+	if changed {
+		err = errors.Join(err, k.take())
 	}
-	var ring *proof.Ring
-	if err == nil {
-		ring, err = k.config.ring(texts)
-	}
+	fault := ""
 	if err != nil {
 		k.failed()
-		if k.faulty != err.Error() {
-			k.logger.Error("the keys of producers could not be read again; those from before stay in use", zap.Error(err))
+		fault = err.Error()
+	}
+	switch {
+	case changed:
+		k.logger.Info("the keys of producers have changed", zap.Strings("in_use", k.inUse()))
+	case fault == "" && k.fault != "":
+		k.logger.Info("the keys of producers can be read again, and are those in use", zap.Strings("in_use", k.inUse()))
+	}
+	if fault != "" && (changed || fault != k.fault) {
+		k.logger.Error("keys of producers cannot be read: one whose file is gone for good counts no more, others stay as they were", zap.Strings("in_use", k.inUse()), zap.Error(err))
+	}
+	k.fault = fault
+}
+
+// inUse are the ids of the keys that count.
+func (k *keyring) inUse() []string {
+	ids := []string{}
+	for i := range k.keys {
+		if k.keys[i].counts() {
+			ids = append(ids, k.config.Keys[i].ID)
 		}
-		k.faulty = err.Error()
-		return
 	}
-	k.known = digestOf(texts)
-	k.use(ring)
-	k.faulty = ""
-	k.logger.Info("the keys of producers have changed; the new ones are in use", zap.Int("keys", len(texts)))
-}
-
-func (k *keyring) recovered() {
-	if k.faulty != "" {
-		k.faulty = ""
-		k.logger.Info("the keys of producers can be read again, and are those in use")
-	}
-}
-
-// digestOf identifies texts without keeping them.
-func digestOf(texts [][]byte) [sha256.Size]byte {
-	var sums []byte
-	for _, text := range texts {
-		sum := sha256.Sum256(text)
-		sums = append(sums, sum[:]...)
-	}
-	return sha256.Sum256(sums)
+	return ids
 }

@@ -24,12 +24,14 @@ import (
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/confmap/confmaptest"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/processor"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -210,6 +212,118 @@ func TestProofVerdicts(t *testing.T) {
 	}
 }
 
+// TestProofIsForTheServiceThatIsStored sends names twice, of which the last is
+// stored: whose key counts, and who must sign, follows from that one, whatever
+// redaction and repair make of the record.
+func TestProofIsForTheServiceThatIsStored(t *testing.T) {
+	shop := newTestProducer(t, 'a')
+	const card = "4111 1111 1111 1111"
+	tied := func(c *ProofConfig) {
+		c.Keys[0].Services = []string{"shop"}
+		c.RequireSignature = []ProofOwnerConfig{{Service: "orders"}}
+	}
+	ofTenant := func(c *ProofConfig) {
+		c.Keys[0].Tenants = []string{"acme"}
+		c.RequireSignature = []ProofOwnerConfig{{Tenant: "globex"}}
+	}
+	resource := func(l plog.Logs) pcommon.Map { return l.ResourceLogs().At(0).Resource().Attributes() }
+	for name, test := range map[string]struct {
+		policy  func(*ProofConfig)
+		send    func(plog.Logs, plog.LogRecord)
+		service any // as it is stored
+		tenant  any
+		status  proof.Status
+		reason  proof.Reason
+	}{
+		"key of the first": {
+			policy: tied, service: "orders", status: proof.Failed, reason: proof.NotAllowed,
+			send: func(l plog.Logs, _ plog.LogRecord) {
+				shop.sign(l)
+				repeat(resource(l), attributeServiceName, "shop", "orders")
+			},
+		},
+		"key of the last": {
+			policy: tied, service: "shop", status: proof.Passed,
+			send: func(l plog.Logs, _ plog.LogRecord) {
+				shop.sign(l)
+				repeat(resource(l), attributeServiceName, "orders", "shop")
+			},
+		},
+		"the last must sign": {
+			policy: tied, service: "orders", status: proof.Failed, reason: proof.Missing,
+			send: func(l plog.Logs, _ plog.LogRecord) { repeat(resource(l), attributeServiceName, "shop", "orders") },
+		},
+		"the first need not sign": {
+			policy: tied, service: "shop",
+			send: func(l plog.Logs, _ plog.LogRecord) { repeat(resource(l), attributeServiceName, "orders", "shop") },
+		},
+		"the last is redacted": { // and does not give way to the first
+			policy: tied, service: nil,
+			send: func(l plog.Logs, _ plog.LogRecord) { repeat(resource(l), attributeServiceName, "orders", card) },
+		},
+		"repaired": {
+			policy:  func(c *ProofConfig) { c.RequireSignature = []ProofOwnerConfig{{Service: "o\uFFFDders"}} },
+			send:    func(l plog.Logs, _ plog.LogRecord) { resource(l).PutStr(attributeServiceName, "o\xffders") },
+			service: "o\uFFFDders", status: proof.Failed, reason: proof.Missing,
+		},
+		"tenant of the first": {
+			policy: ofTenant, service: "shop", tenant: "globex", status: proof.Failed, reason: proof.NotAllowed,
+			send: func(l plog.Logs, r plog.LogRecord) {
+				r.Attributes().PutStr(audit.AttributeTenantID, "globex")
+				shop.sign(l)
+				repeat(r.Attributes(), audit.AttributeTenantID, "acme", "globex")
+			},
+		},
+		"the last tenant is redacted": {
+			policy: ofTenant, service: "shop", tenant: []byte("***"),
+			send: func(_ plog.Logs, r plog.LogRecord) {
+				repeat(r.Attributes(), audit.AttributeTenantID, "globex", []byte(card))
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			logs, record := validLogs()
+			config := shop.config()
+			test.policy(&config)
+			test.send(logs, record)
+			s := withProofs(t, testStages(t, withRedaction(func(r *RedactionConfig) { r.Mode = modeRemove })), config)
+			verdicts, _ := s.apply(logs, "", false)
+			assert.Equal(t, test.status, verdicts[0].verified)
+			if test.reason != "" {
+				assert.Equal(t, string(test.reason), rawAttribute(record, audit.AttributeCollectorVerifyReason))
+			}
+			stored := resource(logs).AsRaw()[attributeServiceName]
+			assert.Equal(t, test.service, stored)
+			assert.Equal(t, test.tenant, rawAttribute(record, audit.AttributeTenantID))
+		})
+	}
+}
+
+// TestProofOfTheAttributesThatAreStored does the same with the claim itself: of
+// a value, algorithm or certificate that is there twice the last counts.
+func TestProofOfTheAttributesThatAreStored(t *testing.T) {
+	shop := newTestProducer(t, 'a')
+	for _, name := range []string{audit.AttributeIntegrityValue, audit.ResourceIntegrityAlgorithm, audit.ResourceIntegrityCertificate} {
+		for want, order := range map[proof.Status]func(good any) (first, second any){
+			proof.Passed: func(good any) (first, second any) { return "else", good },
+			proof.Failed: func(good any) (first, second any) { return good, "else" },
+		} {
+			logs, record := validLogs()
+			shop.sign(logs)
+			m := logs.ResourceLogs().At(0).Resource().Attributes()
+			if name == audit.AttributeIntegrityValue {
+				m = record.Attributes()
+			}
+			good := m.AsRaw()[name]
+			first, second := order(good)
+			repeat(m, name, first, second)
+			verdicts, _ := withProofs(t, testStages(t), shop.config()).apply(logs, "", false)
+			assert.Equal(t, want, verdicts[0].verified, name)
+			assert.Equal(t, second, m.AsRaw()[name])
+		}
+	}
+}
+
 // TestProofOnViolation: validation and proofs each have a say of their own.
 func TestProofOnViolation(t *testing.T) {
 	shop := newTestProducer(t, 'a')
@@ -387,6 +501,76 @@ func TestProofInTheReceipt(t *testing.T) {
 	sink.check(t, publicKey(t, directory))
 }
 
+// TestReceiptSpeaksOfWhatIsStored sends one record several times, with a proof
+// that holds, one that does not, or none. Only the first is stored, so each
+// receipt has the verdict of the first: of this process, of the one before, of
+// an id file, and within one request.
+func TestReceiptSpeaksOfWhatIsStored(t *testing.T) {
+	shop, stranger := newTestProducer(t, 'a'), newTestProducer(t, 'b')
+	directory := t.TempDir()
+	config := testConfig(t, directory)
+	config.Proof = shop.config()
+	sink := newSinkFake()
+	proofs := map[string]func(plog.Logs){"passed": shop.sign, "failed": stranger.sign, "": func(plog.Logs) {}}
+	reasons := map[string][]string{"failed": {proofReason(proof.UnknownKey)}}
+	sent := func(id, status string) plog.Logs {
+		logs := eventOf(id, "alice")
+		proofs[status](logs)
+		return logs
+	}
+	send := func(p *auditProcessor, strict bool, logs plog.Logs) []receipt.Result {
+		t.Helper()
+		filled := &receipt.Receipt{RejectInvalid: strict}
+		require.NoError(t, p.ConsumeLogs(receipt.NewContext(t.Context(), filled), logs))
+		return filled.Results
+	}
+	again := func(p *auditProcessor) {
+		t.Helper()
+		for first := range proofs {
+			for second := range proofs {
+				for _, strict := range []bool{false, true} { // as /v1/audit is
+					result := send(p, strict, sent(first+"1", second))[0]
+					assert.Equal(t, first, result.VerifyStatus, "then %q", second)
+					assert.ElementsMatch(t, reasons[first], result.Reasons)
+				}
+			}
+		}
+	}
+	p := startProcessor(t, config, sink)
+	for first := range proofs {
+		result := send(p, false, sent(first+"1", first))[0]
+		assert.Equal(t, first, result.VerifyStatus)
+		assert.ElementsMatch(t, reasons[first], result.Reasons)
+		for second := range proofs {
+			for i, result := range send(p, false, together(sent(first+"-"+second, first), sent(first+"-"+second, second))) {
+				assert.Equal(t, first, result.VerifyStatus, "record %d", i)
+				assert.ElementsMatch(t, reasons[first], result.Reasons)
+			}
+		}
+	}
+	again(p)
+	require.NoError(t, p.Shutdown(t.Context()))
+	for range 2 { // the first start still has the frames
+		p = startProcessor(t, config, sink)
+		again(p)
+		require.NoError(t, p.Shutdown(t.Context()))
+	}
+	sink.check(t, publicKey(t, directory))
+}
+
+// TestVerdictCodes: journals keep them, so they stay what they are.
+func TestVerdictCodes(t *testing.T) {
+	for code := range uint8(len(proofOutcomes) + 1) {
+		verdict := verdictOf(code)
+		assert.Equal(t, code, codeOf(&verdict))
+	}
+	assert.Equal(t, proof.Failed, verdictOf(journal.MaxVerdict).Status)
+	assert.Equal(t, [...]string{
+		"passed", "missing", "malformed", "algorithm", "canonicalization", "certificate", "no_canonical_form", "unknown_key",
+		"algorithm_refused", "key_not_allowed", "key_not_valid", "ambiguous_key", "signature", "transition",
+	}, proofOutcomes)
+}
+
 // TestKeysAreReadAgain changes a key's file while records come, and breaks it.
 func TestKeysAreReadAgain(t *testing.T) {
 	first, second := newTestProducer(t, 'a'), newTestProducer(t, 'b')
@@ -411,20 +595,88 @@ func TestKeysAreReadAgain(t *testing.T) {
 	ring.reload()
 	ring.reload()
 	assert.Equal(t, 2, failures)
-	assert.NotEmpty(t, ring.faulty)
-	assert.Equal(t, proof.Passed, statusOf(first), "the keys from before stay")
-	require.NoError(t, os.Remove(path))
-	ring.reload()
-	assert.Equal(t, 3, failures)
-	assert.Equal(t, proof.Passed, statusOf(first))
+	assert.NotEmpty(t, ring.fault)
+	assert.Equal(t, proof.Passed, statusOf(first), "the key from before stays")
 
 	first.write(path)
 	ring.reload()
-	assert.Empty(t, ring.faulty, "as it was")
+	assert.Empty(t, ring.fault, "as it was")
 	second.write(path)
 	ring.reload()
 	assert.Equal(t, []proof.Status{proof.Failed, proof.Passed}, []proof.Status{statusOf(first), statusOf(second)})
-	assert.Equal(t, 3, failures)
+	assert.Equal(t, 2, failures)
+}
+
+// TestDeletedKeyCountsNoMore: a file that was deleted takes its key away, and no
+// other, whatever is wrong with those. One that is replaced in two steps, a
+// volume that is not there and a file that nobody can read take none away.
+func TestDeletedKeyCountsNoMore(t *testing.T) {
+	first, second := newTestProducer(t, 'a'), newTestProducer(t, 'b')
+	config := first.config()
+	path, folder := config.Keys[0].File, filepath.Join(t.TempDir(), "volume")
+	require.NoError(t, os.Mkdir(folder, 0o700))
+	other := second.write(filepath.Join(folder, "second.pub"))
+	config.Keys = append(config.Keys, ProofKeyConfig{ID: "second", File: other, Algorithms: []string{"EdDSA"}})
+	core, lines := observer.New(zap.InfoLevel)
+	s := testStages(t)
+	s.proofs = newProofs(&config)
+	failures := 0
+	ring := keyring{config: &config, logger: zap.New(core), use: s.proofs.ring.Store, failed: func() { failures++ }}
+	require.NoError(t, ring.load())
+	expect := func(why string, keys string, faults int) {
+		t.Helper()
+		before := failures
+		ring.reload()
+		sign := func(p *testProducer) string {
+			logs, _ := validLogs()
+			p.sign(logs)
+			verdicts, _ := s.apply(logs, "", false)
+			return map[proof.Status]string{proof.Passed: "+", proof.Failed: "-"}[verdicts[0].verified]
+		}
+		assert.Equal(t, keys, sign(first)+sign(second), why)
+		assert.Equal(t, faults, failures-before, why)
+	}
+	expect("as they were", "++", 0)
+	require.NoError(t, os.Remove(path))
+	expect("gone for a moment", "++", 1)
+	first.write(path)
+	expect("and back", "++", 0)
+
+	require.NoError(t, os.WriteFile(other, []byte("half a k"), 0o600))
+	require.NoError(t, os.Remove(path))
+	expect("gone, and the other is broken", "++", 1)
+	expect("gone for good", "-+", 1)
+	expect("and stays so", "-+", 1)
+	removed := lines.FilterMessageSnippet("have changed").TakeAll()
+	require.Len(t, removed, 1)
+	assert.Equal(t, []any{"second"}, removed[0].ContextMap()["in_use"])
+	assert.NotEmpty(t, lines.FilterMessageSnippet("cannot be read").FilterLevelExact(zap.ErrorLevel).All())
+
+	require.NoError(t, os.WriteFile(path, []byte("half a k"), 0o600))
+	expect("back, but broken", "-+", 1)
+	first.write(path)
+	expect("back", "++", 1)
+	second.write(other)
+	expect("both", "++", 0)
+
+	require.NoError(t, os.Rename(folder, folder+"-away"))
+	for range 3 {
+		expect("the volume is away", "++", 1)
+	}
+	require.NoError(t, os.Rename(folder+"-away", folder))
+	require.NoError(t, os.Remove(other))
+	require.NoError(t, os.Mkdir(other, 0o700))
+	for range 3 {
+		expect("cannot be read", "++", 1)
+	}
+	rsa, err := os.ReadFile(proofVectors + "/keys/rsa.pem")
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(other))
+	require.NoError(t, os.WriteFile(other, rsa, 0o600))
+	expect("a key for another algorithm", "++", 1)
+	require.NoError(t, os.Remove(path))
+	expect("gone once more", "++", 1)
+	expect("nothing holds that up", "-+", 1)
 }
 
 // TestKeysWhileItRuns lets the running processor find the new key by itself.

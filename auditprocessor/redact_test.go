@@ -4,6 +4,7 @@
 package auditprocessor
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -363,10 +364,11 @@ var places = map[string]place{
 
 // repeat puts two attributes of one name on a map, as a client may send them:
 // the second name is changed to the first in the encoded bytes.
-func repeat(m pcommon.Map, key, first, second string) {
+func repeat(m pcommon.Map, key string, first, second any) {
 	twin := key[:len(key)-1] + "\x7f"
-	m.PutStr(key, first)
-	m.PutStr(twin, second)
+	if err := errors.Join(m.PutEmpty(key).FromRaw(first), m.PutEmpty(twin).FromRaw(second)); err != nil {
+		panic(err)
+	}
 	logs := plog.NewLogs()
 	m.CopyTo(logs.ResourceLogs().AppendEmpty().Resource().Attributes())
 	marshaler, unmarshaler := plog.ProtoMarshaler{}, plog.ProtoUnmarshaler{}

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/otelaudit/otelaudit/audit/chain"
+	"github.com/otelaudit/otelaudit/audit/proof"
 	"github.com/otelaudit/otelaudit/internal/journal"
 	"github.com/otelaudit/otelaudit/internal/receipt"
 )
@@ -241,17 +242,28 @@ func (s *sealing) results() []receipt.Result {
 		}
 	}
 	for i, known := range s.known {
-		s.verdicts[i].forgetPlace() // it is the first one's answer
+		s.verdicts[i].answerAgain(&known)
 		results[i] = receipt.Result{Sealed: true, Link: known.Link, Hash: known.Hash, IntegrityHash: known.Integrity}
-	}
-	for i, other := range s.twins {
-		results[i] = results[other]
 	}
 	for i := range results {
 		results[i].RecordID, results[i].Reasons = s.verdicts[i].recordID, s.verdicts[i].reasons
 		results[i].VerifyStatus = string(s.verdicts[i].verified)
 	}
+	for i, other := range s.twins {
+		results[i] = results[other]
+	}
 	return results
+}
+
+// answerAgain makes the verdict that of a record which came before: of its proof
+// and its place what was found then is stored, whatever this attempt is like.
+func (v *verdict) answerAgain(known *journal.Known) {
+	v.forgetPlace()
+	v.reasons = slices.DeleteFunc(v.reasons, func(reason string) bool { return strings.HasPrefix(reason, proofFailed) })
+	before := verdictOf(known.Verdict)
+	if v.verified = before.Status; v.verified == proof.Failed {
+		v.reasons = append(v.reasons, proofReason(before.Reason))
+	}
 }
 
 // forgetPlace takes out what was found about a place of the record that it has

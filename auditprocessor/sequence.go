@@ -26,7 +26,8 @@ import (
 type sequences struct {
 	reject     bool
 	limit      int // streams
-	identifier *journal.Identifier
+	journal    *journal.Journal
+	identifier *journal.Identifier // of the journal
 	file       *headFile
 
 	mu      sync.Mutex
@@ -42,9 +43,9 @@ type streamHead struct {
 }
 
 // openSequences reads what the last process knew, in the journal's directory.
-func openSequences(config *SequenceConfig, directory string, identifier *journal.Identifier) (*sequences, error) {
+func openSequences(config *SequenceConfig, directory string, j *journal.Journal) (*sequences, error) {
 	s := &sequences{
-		reject: config.OnViolation == onViolationReject, limit: config.MaxStreams, identifier: identifier,
+		reject: config.OnViolation == onViolationReject, limit: config.MaxStreams, journal: j, identifier: j.Identifier(),
 		heads: map[sequence.Digest]*list.Element{}, held: map[sequence.Digest]chan struct{}{},
 	}
 	file, known, err := openHeads(directory)
@@ -89,6 +90,7 @@ type sequenceSession struct {
 	streams []sequence.Digest
 	heads   map[sequence.Digest]*sequence.Head // as the request leaves them; nil: not known
 	moved   []streamHead                       // in order
+	seen    map[journal.ID]struct{}            // records of the request that claim a place
 }
 
 // begin takes hold of the streams that the records of a request name, and waits
@@ -98,7 +100,10 @@ func (s *sequences) begin(ctx context.Context, logs plog.Logs, tenant string) (*
 	if streams == nil {
 		return nil, nil
 	}
-	session := &sequenceSession{of: s, tenant: tenant, heads: make(map[sequence.Digest]*sequence.Head, len(streams))}
+	session := &sequenceSession{
+		of: s, tenant: tenant,
+		heads: make(map[sequence.Digest]*sequence.Head, len(streams)), seen: map[journal.ID]struct{}{},
+	}
 	for stream := range streams {
 		session.streams = append(session.streams, stream)
 	}
@@ -221,18 +226,18 @@ func (s *sequences) close() error { return s.file.close(s.save) }
 type placed struct {
 	record  sequence.Record
 	finding sequence.Finding
-	head    sequence.Head // after it
-	moved   bool
+	head    sequence.Head   // after it
+	point   *sequence.Point // what of the head is the record itself; nil: it moved nothing
 }
 
 // follow judges the place that a record claims, as it was received: after its
 // proof, before any stage has touched it. One whose proof failed proves nothing
-// about the stream, and has its verdict already.
-func (w *worker) follow(record plog.LogRecord) {
+// about the stream, and has its verdict already: it is noted as being there.
+func (w *worker) follow(record plog.LogRecord, identity *journal.Identity) {
 	w.place = nil
 	session := w.session
 	place, claims := sequence.Read(record.Attributes())
-	if !claims || w.own.proof.Status == proof.Failed {
+	if !claims {
 		return
 	}
 	var err error
@@ -244,15 +249,40 @@ func (w *worker) follow(record plog.LogRecord) {
 		Place: place, Sent: s.blindHash(sha256.Sum256(w.buffer)),
 		Previous: s.blind(place.PreviousHash), PreviousID: s.blind(place.PreviousID),
 		ID:  s.blind(sentID(&w.fields, w.stages.validator.maxID)),
-		Key: s.blind(w.own.proof.KeyID), NextKey: s.blind(w.own.proof.NextKeyID),
+		Key: s.blind(w.own.proof.Material), NextKey: s.blind(w.own.proof.NextMaterial),
 	}}
 	stream := s.stream(session.tenant, place.StreamID)
-	p.finding = sequence.Judge(session.heads[stream], &p.record)
-	p.head, p.moved = sequence.Next(session.heads[stream], &p.record, p.finding)
+	p.judge(session.heads[stream], w.own.proof.Status != proof.Failed, func() bool { return session.cameBefore(identity) })
+	session.seen[identity.ID] = struct{}{}
 	w.own.place, w.place = p.finding, p
-	if p.moved {
+	if p.point != nil {
 		session.heads[stream] = &p.head
 	}
+}
+
+func (p *placed) judge(head *sequence.Head, proven bool, cameBefore func() bool) {
+	moved := false
+	if !proven {
+		if p.head, moved = sequence.Pass(head, &p.record); moved {
+			p.point = &p.head.Unproven
+		}
+		return
+	}
+	p.finding = sequence.Judge(head, &p.record)
+	if p.head, moved = sequence.Next(head, &p.record, p.finding, cameBefore); moved {
+		p.point = &p.head.Point
+	}
+}
+
+// cameBefore says whether a record is known, or is a second time in its request.
+// Where the journal cannot say, it does not seal the record either.
+func (session *sequenceSession) cameBefore(identity *journal.Identity) bool {
+	if identity.ID == (journal.ID{}) {
+		return false
+	}
+	_, again := session.seen[identity.ID]
+	known, err := session.of.journal.Knows(identity)
+	return again || known && err == nil
 }
 
 // settle ends what follow began, once the record is as it will be stored.
@@ -261,13 +291,23 @@ func (w *worker) settle(v *verdict) {
 	w.place = nil
 	v.place = p.finding
 	v.onlyKnown = v.onlyKnown || w.session.of.reject && p.finding.Violates()
-	if !p.moved || v.refused {
+	if p.point == nil || v.refused {
 		return
 	}
-	if stored := w.session.of.blindHash(sha256.Sum256(w.buffer[w.span.Start:w.span.End])); stored != p.head.Sent {
-		p.head.Stored = stored
+	if stored := w.session.of.blindHash(sha256.Sum256(w.buffer[w.span.Start:w.span.End])); stored != p.point.Sent {
+		p.point.Stored = stored
 	}
-	w.session.moved = append(w.session.moved, streamHead{w.session.of.stream(w.session.tenant, p.record.StreamID), p.head})
+	w.session.move(streamHead{w.session.of.stream(w.session.tenant, p.record.StreamID), p.head})
+}
+
+// move notes where a stream stands. Of many records of one stream in a row the
+// last is enough.
+func (session *sequenceSession) move(h streamHead) {
+	if n := len(session.moved); n > 0 && session.moved[n-1].stream == h.stream {
+		session.moved[n-1] = h
+		return
+	}
+	session.moved = append(session.moved, h)
 }
 
 // placeReason names a finding among the reasons of a record.

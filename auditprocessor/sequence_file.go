@@ -21,15 +21,21 @@ import (
 // producer's stream. After its magic it is a sequence of entries, numbers in
 // big endian; of several for one stream the last counts:
 //
-//	stream [16] | number i64 | sent [16] | stored [16] | record id [16] | key [16] | ended u8 | CRC-32C u32
+//	stream [16] | point | key [16] | unproven point | marks u8 | CRC-32C u32
+//	point: number i64 | sent [16] | stored [16] | record id [16]
 //
-// All but the number are blinded under the journal's secret. An entry is synced
+// A mark is 1 for a stream that has ended, 2 for one whose records name each
+// other. All but them and the numbers are blinded under the journal's secret. An entry is synced
 // before the request that it is of is answered. What a crash cut off at the end
 // was never answered: the producer sends it again.
 const (
 	producersFile  = "producers"
-	producersMagic = "oap1"
-	entrySize      = 16 + 8 + 4*16 + 1 + 4
+	producersMagic = "oap2"
+	// producersBefore began the file while it knew keys by their ids. What it
+	// says cannot be compared with: each stream is `joined` again.
+	producersBefore = "oap1"
+	pointSize       = 8 + 3*16
+	entrySize       = 16 + pointSize + 16 + pointSize + 1 + 4
 	// compactAt is how many entries the file may have beside two for each of its
 	// streams.
 	compactAt = 4096
@@ -37,19 +43,35 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// Marks of a stream.
+const (
+	markEnded  = 1
+	markLinked = 2
+)
+
 func appendEntry(dst []byte, h *streamHead) []byte {
 	start := len(dst)
 	dst = append(dst, h.stream[:]...)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(h.head.Number))
-	for _, digest := range [...]*sequence.Digest{&h.head.Sent, &h.head.Stored, &h.head.ID, &h.head.Key} {
+	dst = appendPoint(dst, &h.head.Point)
+	dst = append(dst, h.head.Key[:]...)
+	dst = appendPoint(dst, &h.head.Unproven)
+	marks := byte(0)
+	if h.head.Ended {
+		marks |= markEnded
+	}
+	if h.head.Linked {
+		marks |= markLinked
+	}
+	dst = append(dst, marks)
+	return binary.BigEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
+}
+
+func appendPoint(dst []byte, p *sequence.Point) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, uint64(p.Number))
+	for _, digest := range [...]*sequence.Digest{&p.Sent, &p.Stored, &p.ID} {
 		dst = append(dst, digest[:]...)
 	}
-	ended := byte(0)
-	if h.head.Ended {
-		ended = 1
-	}
-	dst = append(dst, ended)
-	return binary.BigEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
+	return dst
 }
 
 // parseEntry reads one entry; ok is false where it does not hold.
@@ -59,13 +81,20 @@ func parseEntry(b []byte) (h streamHead, ok bool) {
 		return streamHead{}, false
 	}
 	b = b[copy(h.stream[:], b):]
-	h.head.Number = int64(binary.BigEndian.Uint64(b))
+	b = parsePoint(b, &h.head.Point)
+	b = b[copy(h.head.Key[:], b):]
+	b = parsePoint(b, &h.head.Unproven)
+	h.head.Ended, h.head.Linked = b[0]&markEnded != 0, b[0]&markLinked != 0
+	return h, b[0] <= markEnded|markLinked && h.head.Number >= 0 && h.head.Unproven.Number >= 0
+}
+
+func parsePoint(b []byte, p *sequence.Point) (rest []byte) {
+	p.Number = int64(binary.BigEndian.Uint64(b))
 	b = b[8:]
-	for _, digest := range [...]*sequence.Digest{&h.head.Sent, &h.head.Stored, &h.head.ID, &h.head.Key} {
+	for _, digest := range [...]*sequence.Digest{&p.Sent, &p.Stored, &p.ID} {
 		b = b[copy(digest[:], b):]
 	}
-	h.head.Ended = b[0] == 1
-	return h, b[0] <= 1 && h.head.Number >= 0
+	return b
 }
 
 // parseHeads reads the file. An entry at its end that is cut or does not hold
@@ -121,6 +150,9 @@ func openHeads(directory string) (*headFile, []streamHead, error) {
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("read producers' streams: %w", err)
+	}
+	if bytes.HasPrefix(data, []byte(producersBefore)) {
+		return f, nil, nil
 	}
 	heads, err := parseHeads(data)
 	if err != nil {

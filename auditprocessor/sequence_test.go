@@ -238,6 +238,206 @@ func TestKeyTransition(t *testing.T) {
 	require.NoError(t, p.Shutdown(t.Context()))
 }
 
+// linked is a request with records of one stream that have no numbers: each
+// names the hash of the one before.
+func linked(t testing.TB, stream string, places ...int64) plog.Logs {
+	t.Helper()
+	logs := plog.NewLogs()
+	for _, place := range places {
+		linkedRecord(t, stream, place).ResourceLogs().MoveAndAppendTo(logs.ResourceLogs())
+	}
+	return logs
+}
+
+func linkedRecord(t testing.TB, stream string, place int64) plog.Logs {
+	t.Helper()
+	logs := chainedRecord(t, stream, place)
+	attributes := onlyRecordOf(logs).Attributes()
+	attributes.Remove(audit.AttributeSequenceNumber)
+	if place > 1 {
+		attributes.PutStr(audit.AttributeSequencePreviousHash, hashOf(t, linkedRecord(t, stream, place-1)))
+	}
+	return logs
+}
+
+// TestLateRetrySetsNothingBack repeats earlier records of a stream without
+// numbers, alone and beside new ones, also over a restart: a record that is known
+// is no news, so the next one is in order.
+func TestLateRetrySetsNothingBack(t *testing.T) {
+	for _, violation := range []string{onViolationMark, onViolationReject} {
+		t.Run(violation, func(t *testing.T) {
+			config := testConfig(t, t.TempDir())
+			config.Sequence.OnViolation = violation
+			p := startProcessor(t, config, newSinkFake())
+			expect := func(logs plog.Logs) {
+				t.Helper()
+				findings, err := sendChained(t, p, logs)
+				require.NoError(t, err)
+				for _, finding := range findings {
+					assert.Empty(t, finding)
+				}
+			}
+			expect(linked(t, "a", 1, 2, 3))
+			expect(linked(t, "a", 1))
+			expect(linked(t, "a", 4))
+			expect(linked(t, "a", 2))
+			expect(linked(t, "a", 1, 2, 5))
+			expect(linked(t, "b", 1, 2, 3, 2, 1, 4))
+			require.NoError(t, p.Shutdown(t.Context()))
+			p = startProcessor(t, config, newSinkFake())
+			expect(linked(t, "a", 3))
+			expect(linked(t, "a", 2, 6))
+			require.NoError(t, p.Shutdown(t.Context()))
+		})
+	}
+}
+
+// keyed sends records of one stream that a producer signed, each with a number
+// and the hash of the one before.
+func keyed(t testing.TB, p *auditProcessor, by *testProducer, numbers ...int64) (findings, verified []string) {
+	t.Helper()
+	for _, number := range numbers {
+		logs := chained(t, "a", number)
+		if by != nil {
+			by.sign(logs)
+		}
+		filled := &receipt.Receipt{}
+		require.NoError(t, p.ConsumeLogs(receipt.NewContext(t.Context(), filled), logs))
+		finding := ""
+		for _, reason := range filled.Results[0].Reasons {
+			if rest, found := strings.CutPrefix(reason, "audit.sequence: "); found {
+				finding = rest
+			}
+		}
+		findings = append(findings, finding)
+		verified = append(verified, filled.Results[0].VerifyStatus)
+	}
+	return findings, verified
+}
+
+// TestKeysUnderOtherNames: a key that gets another id, or a certificate instead
+// of its bare form, is the same key.
+func TestKeysUnderOtherNames(t *testing.T) {
+	shop := newTestProducer(t, 'a')
+	config := testConfig(t, t.TempDir())
+	config.Proof = shop.config()
+	for i, id := range []string{"shop-1", "shop-2026", "shop"} {
+		config.Proof.Keys[0].ID = id
+		p := startProcessor(t, config, newSinkFake())
+		findings, verified := keyed(t, p, shop, int64(2*i+1), int64(2*i+2))
+		assert.Equal(t, []string{"", ""}, findings, id)
+		assert.Equal(t, []string{"passed", "passed"}, verified, id)
+		require.NoError(t, p.Shutdown(t.Context()))
+	}
+}
+
+// TestFailedProofsAreNoGap takes the key away for some records, as when a
+// collector learns of a new certificate late: they are stored, so nothing is
+// missing, also after a restart. What is really missing still shows.
+func TestFailedProofsAreNoGap(t *testing.T) {
+	shop, other := newTestProducer(t, 'a'), newTestProducer(t, 'b')
+	config := testConfig(t, t.TempDir())
+	config.Proof = shop.config()
+	config.Sequence.OnViolation = onViolationReject // which must not hold the stream up either
+	config.Proof.ReloadInterval = time.Hour
+	telemetry := componenttest.NewTelemetry()
+	start := func() *auditProcessor {
+		p, err := newProcessor(processor.Settings{ID: component.NewID(metadata.Type), TelemetrySettings: telemetry.NewTelemetrySettings()}, config, newSinkFake())
+		require.NoError(t, err)
+		require.NoError(t, p.Start(context.Background(), componenttest.NewNopHost()))
+		return p
+	}
+	p := start()
+	swap := func(key *testProducer) {
+		key.write(config.Proof.Keys[0].File)
+		p.producers.reload()
+	}
+	expect := func(verified string, numbers ...int64) {
+		t.Helper()
+		findings, got := keyed(t, p, shop, numbers...)
+		for i := range numbers {
+			assert.Empty(t, findings[i])
+			assert.Equal(t, verified, got[i])
+		}
+	}
+	expect("passed", 1, 2)
+	swap(other)
+	expect("failed", 3, 4)
+	require.NoError(t, p.Shutdown(t.Context()))
+	p = start()
+	expect("failed", 5)
+	swap(shop)
+	expect("passed", 6, 7)
+
+	missing := chained(t, "a", 9)
+	shop.sign(missing)
+	_, err := sendChained(t, p, missing)
+	require.ErrorContains(t, err, "audit.sequence: gap")
+	require.NoError(t, p.Shutdown(t.Context()))
+	point := func(finding string) metricdata.DataPoint[int64] {
+		return metricdata.DataPoint[int64]{Value: 1, Attributes: attribute.NewSet(attribute.String("finding", finding))}
+	}
+	metadatatest.AssertEqualProcessorAuditSequenceFindings(t, telemetry, []metricdata.DataPoint[int64]{point("unproven"), point("gap")}, metricdatatest.IgnoreTimestamp())
+	require.NoError(t, telemetry.Shutdown(context.Background()))
+}
+
+// TestStrangersInAStream: without a key a stream is anybody's in its tenant, and
+// what a stranger does shows as faults, of his records or the producer's. Where a
+// key has proved it, a stranger's records are faults and move nothing.
+func TestStrangersInAStream(t *testing.T) {
+	shop, other := newTestProducer(t, 'a'), newTestProducer(t, 'b')
+	foreign := func(number int64, by *testProducer) plog.Logs {
+		logs := chained(t, "a", number)
+		onlyRecordOf(logs).Attributes().PutStr(audit.AttributeRecordID, fmt.Sprint("foreign-", number))
+		if by != nil {
+			by.sign(logs)
+		}
+		return logs
+	}
+	run := func(t *testing.T, producer *testProducer, strangers []plog.Logs, want, then []string) {
+		config := testConfig(t, t.TempDir())
+		config.Proof = shop.config()
+		config.Proof.Keys = append(config.Proof.Keys, ProofKeyConfig{ID: "other", File: other.write(filepath.Join(t.TempDir(), "other.pub")), Algorithms: []string{"EdDSA"}})
+		p := startProcessor(t, config, newSinkFake())
+		findings, _ := keyed(t, p, producer, 1, 2)
+		require.Equal(t, []string{"", ""}, findings)
+		var got []string
+		for _, logs := range strangers {
+			findings, err := sendChained(t, p, logs)
+			require.NoError(t, err)
+			got = append(got, findings...)
+		}
+		assert.Equal(t, want, got)
+		findings, _ = keyed(t, p, producer, 3, 4)
+		assert.Equal(t, then, findings)
+		require.NoError(t, p.Shutdown(t.Context()))
+	}
+	end := func(by *testProducer) plog.Logs {
+		logs := chained(t, "a", 3)
+		record := onlyRecordOf(logs)
+		record.Attributes().PutStr(audit.AttributeRecordID, "end")
+		record.Attributes().PutBool(audit.AttributeSequenceEnd, true)
+		if by != nil {
+			by.sign(logs)
+		}
+		return logs
+	}
+	bare := event("bare")
+	onlyRecordOf(bare).Attributes().PutStr(audit.AttributeSequenceStreamID, "a")
+	t.Run("proved", func(t *testing.T) {
+		bare := event("bare")
+		onlyRecordOf(bare).Attributes().PutStr(audit.AttributeSequenceStreamID, "a")
+		run(t, shop, []plog.Logs{foreign(9, nil), foreign(3, other), end(nil), end(other), bare},
+			[]string{"key_change", "key_change", "key_change", "", "key_change"}, []string{"", ""})
+	})
+	t.Run("not proved", func(t *testing.T) {
+		run(t, nil, []plog.Logs{foreign(9, nil)}, []string{"gap"}, []string{"out_of_order", "out_of_order"})
+		run(t, nil, []plog.Logs{end(nil)}, []string{""}, []string{"after_end", "after_end"})
+		run(t, nil, []plog.Logs{foreign(3, other)}, []string{""}, []string{"key_change", "key_change"})
+		run(t, nil, []plog.Logs{bare}, []string{"fork"}, []string{"", ""})
+	})
+}
+
 // TestTenantsShareNoStream: nobody disturbs another tenant's chain.
 func TestTenantsShareNoStream(t *testing.T) {
 	s := testSequences(t, 10)
@@ -258,7 +458,7 @@ func testSequences(t testing.TB, limit int) *sequences {
 	j, err := journal.Open(journal.Options{Directory: filepath.Join(directory, "j"), Instance: "test", Key: ed25519.NewKeyFromSeed(make([]byte, 32))})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, j.Close()) })
-	s, err := openSequences(&SequenceConfig{OnViolation: onViolationMark, MaxStreams: limit}, directory, j.Identifier())
+	s, err := openSequences(&SequenceConfig{OnViolation: onViolationMark, MaxStreams: limit}, directory, j)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.close()) })
 	return s
@@ -308,7 +508,7 @@ func TestStreamsAreBounded(t *testing.T) {
 	s := testSequences(t, 3)
 	for i := range byte(5) {
 		s.enter(streamHead{stream: sequence.Digest{i}})
-		s.enter(streamHead{stream: sequence.Digest{0}, head: sequence.Head{Number: int64(i)}})
+		s.enter(streamHead{stream: sequence.Digest{0}, head: sequence.Head{Point: sequence.Point{Number: int64(i)}}})
 	}
 	require.Len(t, s.heads, 3)
 	var kept []byte
@@ -323,9 +523,12 @@ func TestHeadFile(t *testing.T) {
 	directory := t.TempDir()
 	path := filepath.Join(directory, producersFile)
 	heads := []streamHead{
-		{sequence.Digest{1}, sequence.Head{Number: 1, Sent: sequence.Digest{2}, Stored: sequence.Digest{3}, ID: sequence.Digest{4}, Key: sequence.Digest{5}, Ended: true}},
-		{sequence.Digest{6}, sequence.Head{Number: 1 << 62}},
-		{sequence.Digest{1}, sequence.Head{Number: 2}},
+		{sequence.Digest{1}, sequence.Head{
+			Point: sequence.Point{Number: 1, Sent: sequence.Digest{2}, Stored: sequence.Digest{3}, ID: sequence.Digest{4}}, Key: sequence.Digest{5}, Ended: true,
+			Unproven: sequence.Point{Number: 2, Sent: sequence.Digest{7}, Stored: sequence.Digest{8}, ID: sequence.Digest{9}},
+		}},
+		{sequence.Digest{6}, sequence.Head{Point: sequence.Point{Number: 1 << 62}, Linked: true}},
+		{sequence.Digest{1}, sequence.Head{Point: sequence.Point{Number: 2}}},
 	}
 	f, known, err := openHeads(directory)
 	require.NoError(t, err)
@@ -361,16 +564,31 @@ func TestHeadFile(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, data, 0o600))
 	_, _, err = openHeads(directory)
 	require.ErrorContains(t, err, "entry 1 is damaged: remove it")
+	require.NoError(t, os.WriteFile(path, append([]byte(producersBefore), data...), 0o600))
+	require.Empty(t, read())
 	require.NoError(t, os.WriteFile(path, []byte("else"), 0o600))
 	_, _, err = openHeads(directory)
 	require.ErrorContains(t, err, "is not a file of producers' streams")
+}
+
+// TestOneEntryForARequest: a request with many records of a stream writes where
+// the stream stands after the last.
+func TestOneEntryForARequest(t *testing.T) {
+	p := startProcessor(t, testConfig(t, t.TempDir()), newSinkFake())
+	_, err := sendChained(t, p, chained(t, "a", 1, 2, 3, 4, 5))
+	require.NoError(t, err)
+	require.Equal(t, 1, p.sequences.file.entries)
+	findings, err := sendChained(t, p, chained(t, "a", 6))
+	require.NoError(t, err)
+	require.Equal(t, []string{""}, findings)
+	require.NoError(t, p.Shutdown(t.Context()))
 }
 
 // TestHeadFileIsCompacted: it does not grow with the records.
 func TestHeadFileIsCompacted(t *testing.T) {
 	s := testSequences(t, 10)
 	for i := range int64(compactAt + 1000) {
-		h := streamHead{stream: sequence.Digest{byte(i % 3)}, head: sequence.Head{Number: i}}
+		h := streamHead{stream: sequence.Digest{byte(i % 3)}, head: sequence.Head{Point: sequence.Point{Number: i}}}
 		s.mu.Lock()
 		s.enter(h)
 		s.unsaved = append(s.unsaved, h)
@@ -387,7 +605,7 @@ func TestHeadFileIsCompacted(t *testing.T) {
 }
 
 func FuzzHeads(f *testing.F) {
-	entry := appendEntry([]byte(producersMagic), &streamHead{stream: sequence.Digest{1}, head: sequence.Head{Number: 3, Ended: true}})
+	entry := appendEntry([]byte(producersMagic), &streamHead{stream: sequence.Digest{1}, head: sequence.Head{Point: sequence.Point{Number: 3}, Ended: true}})
 	f.Add(entry)
 	f.Add(entry[:40])
 	f.Add(append(append([]byte{}, entry...), entry[len(producersMagic):]...))

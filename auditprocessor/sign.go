@@ -6,7 +6,9 @@ package auditprocessor
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
+	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -133,10 +135,15 @@ func (s *signing) name(resource pcommon.Map) {
 }
 
 // keepEarlier does the same with the proof of a record. A missing signer is said
-// to be the producer, which it was.
+// to be the producer, which it was. What stands there without a signature goes
+// with it: beside the collector's it would look as if it belonged to that.
 func (w *worker) keepEarlier(record plog.LogRecord) {
 	attributes := record.Attributes()
-	if _, signed := attributes.Get(audit.AttributeIntegrityValue); !signed {
+	signed := false
+	for key := range attributes.All() {
+		signed = signed || key == audit.AttributeIntegrityValue || key == audit.AttributeIntegrityNewValue
+	}
+	if !signed {
 		return
 	}
 	if _, named := attributes.Get(audit.AttributeIntegritySigner); !named {
@@ -148,10 +155,7 @@ func (w *worker) keepEarlier(record plog.LogRecord) {
 // renameNumbered adds the first number from least on that none of the names has
 // yet, and returns it. Of a repeated name the last is kept.
 func renameNumbered(attributes pcommon.Map, names []string, least int) int {
-	n := least
-	for isTaken(attributes, names, n) {
-		n++
-	}
+	n := firstFree(attributes.All(), names, least)
 	for _, name := range names {
 		kept := pcommon.NewValueEmpty()
 		found := false
@@ -170,16 +174,33 @@ func renameNumbered(attributes pcommon.Map, names []string, least int) int {
 	return n
 }
 
-func isTaken(attributes pcommon.Map, names []string, n int) bool {
-	for _, name := range names {
-		if _, taken := attributes.Get(numbered(name, n)); taken {
-			return true
+// firstFree returns the first number from least on that none of the names has
+// behind it. It looks at each key once, however many numbers are taken.
+func firstFree(keys iter.Seq2[string, pcommon.Value], names []string, least int) int {
+	taken := map[int]bool{}
+	for key := range keys {
+		for _, name := range names {
+			rest, ours := strings.CutPrefix(key, name)
+			digits, dotted := strings.CutPrefix(rest, ".")
+			if n, err := strconv.Atoi(digits); ours && dotted && err == nil && strconv.Itoa(n) == digits {
+				taken[n] = true
+			}
 		}
 	}
-	return false
+	for taken[least] {
+		least++
+	}
+	return least
 }
 
 func numbered(name string, n int) string { return name + "." + strconv.Itoa(n) }
+
+// signs says whether a record gets the collector's signature. One whose proof
+// failed does not: the verdict is outside what is signed, so whoever checks
+// the signature alone, a next collector for example, would find it sound.
+func (w *worker) signs() bool {
+	return w.stages.signing != nil && w.own.proof.Status != proof.Failed
+}
 
 // sign signs a record as it will be stored: the member `record` of the canonical
 // bytes in w.buffer, which what it adds is not part of.

@@ -19,12 +19,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/processor"
 
 	"github.com/otelaudit/otelaudit/audit"
@@ -156,6 +159,111 @@ func TestSignKeepsTheProducersProof(t *testing.T) {
 	assert.Equal(t, "EdDSA", algorithm.Str())
 	certificate, _ := resource.Get(audit.ResourceIntegrityCertificate + ".0")
 	assert.Equal(t, shop.signer.Fingerprint(), certificate.Str())
+}
+
+// TestNoSignatureOverAFailedProof: the verdict is not in what a collector signs,
+// so its signature would make the record sound for whoever comes next.
+func TestNoSignatureOverAFailedProof(t *testing.T) {
+	shop, stranger := newTestProducer(t, 'a'), newTestProducer(t, 'b')
+	for name, test := range map[string]struct {
+		send   func(plog.Logs)
+		signed bool
+	}{
+		"passed":      {send: shop.sign, signed: true},
+		"unknown key": {send: stranger.sign},
+		"missing":     {send: func(plog.Logs) {}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			logs, record := validLogs()
+			test.send(logs)
+			value := rawAttribute(record, audit.AttributeIntegrityValue)
+			config := shop.config()
+			config.RequireSignature = []ProofOwnerConfig{{Service: "shop"}}
+			withProofs(t, withSigning(t, testStages(t), signConfig("ES256", "p256", referFingerprint)), config).apply(logs, "", false)
+			assert.Equal(t, value, rawAttribute(record, audit.AttributeIntegrityValue+".0"), "what was sent stays")
+			if !test.signed {
+				assert.Nil(t, rawAttribute(record, audit.AttributeIntegrityValue))
+				assert.Nil(t, rawAttribute(record, audit.AttributeIntegritySigner))
+			}
+
+			// Who trusts that collector, and asks for its signature, gets the same verdict.
+			behind := newProofConfig()
+			behind.Keys = []ProofKeyConfig{{ID: "collector", File: proofVectors + "/keys/p256.pem", Algorithms: []string{"ES256"}}}
+			behind.RequireSignature = []ProofOwnerConfig{{Service: "*"}}
+			next := testStages(t)
+			next.now = func() time.Time { return time.Date(2029, 6, 1, 0, 0, 0, 0, time.UTC) }
+			verdicts, _ := withProofs(t, next, behind).apply(logs, "", false)
+			if test.signed {
+				assert.Equal(t, proof.Passed, verdicts[0].verified)
+				return
+			}
+			assert.Equal(t, proof.Failed, verdicts[0].verified)
+			assert.Equal(t, string(proof.Missing), rawAttribute(record, audit.AttributeCollectorVerifyReason))
+		})
+	}
+}
+
+// TestSignedTransitionHandsNothingOver: a producer's key transition that a
+// collector has signed on its way is no transition of the collector's key, and
+// no failure either. A new key's signature never stands beside the collector's.
+func TestSignedTransitionHandsNothingOver(t *testing.T) {
+	old, next := newTestProducer(t, 'a'), newTestProducer(t, 'b')
+	for name, sign := range map[string]func(plog.Logs){"signed": old.sign, "unsigned": func(plog.Logs) {}} {
+		logs, record := validLogs()
+		record.SetEventName(audit.EventKeyTransition)
+		record.Body().SetEmptyMap().PutEmptyMap("incoming_key").PutStr("fingerprint", next.signer.Fingerprint())
+		form, err := new(canonical.Encoder).AppendRecord(nil, record)
+		require.NoError(t, err)
+		value, err := next.signer.Sign(form)
+		require.NoError(t, err)
+		sign(logs)
+		record.Attributes().PutStr(audit.AttributeIntegrityNewValue, value)
+		withSigning(t, testStages(t), signConfig("EdDSA", "next", referFingerprint)).apply(logs, "", false)
+		assert.Nil(t, rawAttribute(record, audit.AttributeIntegrityNewValue), name)
+		assert.Equal(t, value, rawAttribute(record, audit.AttributeIntegrityNewValue+".0"), name)
+
+		config := next.config()
+		config.Keys = append(config.Keys, ProofKeyConfig{ID: "collector", File: proofVectors + "/keys/next.pem", Algorithms: []string{"EdDSA"}})
+		s := withProofs(t, testStages(t), config)
+		worker := &worker{stages: s, now: s.now()}
+		worker.takeClaim(logs.ResourceLogs().At(0).Resource().Attributes())
+		worker.fields.scan(record.Attributes())
+		worker.prove(record)
+		assert.Equal(t, "collector", worker.own.proof.KeyID, name)
+		assert.Empty(t, worker.own.proof.NextMaterial, name)
+	}
+}
+
+// TestManyEarlierProofs: whatever numbers a client has taken, each attribute is
+// looked at once to find one that is free.
+func TestManyEarlierProofs(t *testing.T) {
+	const earlier = 5000
+	logs, record := validLogs()
+	attributes := record.Attributes()
+	attributes.EnsureCapacity(earlier + 20)
+	for n := range earlier {
+		attributes.PutStr(numbered(audit.AttributeIntegrityValue, n), "x")
+	}
+	for _, other := range []string{".05000", ".+5000", ".", ".5000x", "5000", ".-1"} {
+		attributes.PutStr(audit.AttributeIntegrityValue+other, "x")
+	}
+	attributes.PutStr(audit.AttributeIntegrityValue, "newest")
+	looks := 0
+	free := firstFree(func(yield func(string, pcommon.Value) bool) {
+		for key, value := range attributes.All() {
+			if looks++; !yield(key, value) {
+				return
+			}
+		}
+	}, ofRecord[:], 0)
+	assert.Equal(t, earlier, free)
+	assert.Equal(t, attributes.Len(), looks)
+
+	worker := &worker{stages: withSigning(t, testStages(t), signConfig("EdDSA", "ed25519", referFingerprint))}
+	worker.takeOver(logs.ResourceLogs().At(0).Resource().Attributes())
+	worker.keepEarlier(record)
+	assert.Equal(t, "newest", rawAttribute(record, numbered(audit.AttributeIntegrityValue, earlier)))
+	assert.Nil(t, rawAttribute(record, audit.AttributeIntegrityValue))
 }
 
 // TestSignAfterRedaction: the producer's signature goes, the collector's is over

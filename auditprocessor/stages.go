@@ -153,9 +153,13 @@ func (w *worker) begin(tenant string, integrityHash bool) {
 func (w *worker) takeResource(logs plog.ResourceLogs) {
 	w.resource.reset()
 	resource := logs.Resource()
-	w.sentService = strings.Clone(serviceOf(resource.Attributes()))
+	service, repeated := serviceOf(resource.Attributes())
+	w.sentService = strings.ToValidUTF8(strings.Clone(service), replacement) // as it will be stored
 	if w.stages.proofs != nil {
 		w.takeClaim(resource.Attributes())
+	}
+	if repeated { // before redaction, which may remove the last one
+		logs.SetSchemaUrl(repairResource(resource, logs.SchemaUrl(), &w.resource))
 	}
 	if n := resource.DroppedAttributesCount(); n > 0 {
 		repairDropped("resource", n, &w.resource)
@@ -167,7 +171,7 @@ func (w *worker) takeResource(logs plog.ResourceLogs) {
 		w.repairResource(logs)
 	}
 	w.limitGroup("resource", resource.Attributes(), &w.resource)
-	w.service = serviceOf(resource.Attributes())
+	w.service, _ = serviceOf(resource.Attributes())
 	if w.stages.signing != nil {
 		w.takeOver(resource.Attributes())
 	}
@@ -182,12 +186,16 @@ func dropEntities(resource pcommon.Resource) {
 	bare.MoveTo(resource)
 }
 
-func serviceOf(attributes pcommon.Map) string {
-	name, _ := attributes.Get(attributeServiceName)
-	if name == (pcommon.Value{}) {
-		return ""
+// serviceOf returns the last value of a service's name, as the canonical bytes
+// have it, and whether it is not the only one.
+func serviceOf(attributes pcommon.Map) (name string, repeated bool) {
+	found := false
+	for key, value := range attributes.All() {
+		if key == attributeServiceName {
+			name, repeated, found = value.Str(), found, true
+		}
 	}
-	return name.Str()
+	return name, repeated
 }
 
 func (w *worker) redactResource(logs plog.ResourceLogs) {
@@ -231,7 +239,7 @@ func (w *worker) takeScope(ofResource plog.ResourceLogs, ofScope plog.ScopeLogs)
 	if !w.isCanonical(ofResource) { // seen at its first scope: sealed records keep their resource
 		w.repairResource(ofResource)
 		w.limitGroup("resource", ofResource.Resource().Attributes(), &w.resource)
-		w.service = serviceOf(ofResource.Resource().Attributes())
+		w.service, _ = serviceOf(ofResource.Resource().Attributes())
 		if w.stages.signing != nil { // repaired with the rest, and cut if need be
 			w.stages.signing.name(ofResource.Resource().Attributes())
 		}
@@ -313,7 +321,7 @@ func (w *worker) record(record plog.LogRecord, v *verdict) {
 		w.prove(record)
 	}
 	if w.session != nil {
-		w.follow(record)
+		w.follow(record, &identity)
 	}
 	if w.fields.moved {
 		moveHop(record.Attributes(), &w.own)
@@ -335,12 +343,12 @@ func (w *worker) record(record plog.LogRecord, v *verdict) {
 	if err == nil {
 		faults, err = w.fit(record, faults)
 	}
-	if err == nil && w.stages.signing != nil {
+	if err == nil && w.signs() {
 		err = w.sign(record)
 	}
 	w.conclude(record, faults, err, v)
 	if v.identity = identity; identity.ID != (journal.ID{}) {
-		v.identity.Integrity = v.integrity
+		v.identity.Integrity, v.identity.Verdict = v.integrity, codeOf(&w.own.proof)
 	}
 }
 

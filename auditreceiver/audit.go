@@ -89,12 +89,14 @@ func (b *batch) judgeMandatory() {
 	})
 }
 
-func recordID(record plog.LogRecord) string {
-	id, ok := record.Attributes().Get(audit.AttributeRecordID)
-	if !ok || id.Type() != pcommon.ValueTypeStr {
-		return ""
+// recordID returns the last id of a record, as canonical bytes have it.
+func recordID(record plog.LogRecord) (id string) {
+	for key, value := range record.Attributes().All() {
+		if key == audit.AttributeRecordID {
+			id = value.Str() // empty if it is no string
+		}
 	}
-	return id.Str()
+	return id
 }
 
 // ids returns the ids of the records, in order.

@@ -312,6 +312,19 @@ func TestAuditSameIDTwice(t *testing.T) {
 	assert.Equal(t, "other content", r.Records["id-a"].Reason)
 }
 
+// Of an id that a record has twice the last is answered: it is the one that is
+// stored.
+func TestAuditAnswersTheIDThatIsStored(t *testing.T) {
+	url := serveAudit(t, testConfig(), deliver)
+	body := strings.Replace(marshalJSON(t, records("a")), `{"key":"audit.record.id","value":{"stringValue":"id-a"}}`,
+		`{"key":"audit.record.id","value":{"stringValue":"id-x"}},{"key":"audit.record.id","value":{"stringValue":"id-a"}}`, 1)
+	require.Contains(t, body, "id-x")
+	r := postAudit(t, url, encodingJSON, body)
+	require.Equal(t, http.StatusOK, r.code)
+	assert.Contains(t, string(r.body), `"record_id":"id-a"`)
+	assert.NotContains(t, string(r.body), "id-x")
+}
+
 func TestAuditErrorsBeforeThePipeline(t *testing.T) {
 	config := testConfig()
 	config.HTTP.MaxRequestBodySize = 2000

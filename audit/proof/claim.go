@@ -4,6 +4,8 @@
 package proof
 
 import (
+	"strings"
+
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 
@@ -25,15 +27,20 @@ type Claim struct {
 	Canonicalization string // empty: jcs
 	Signer           string // empty: producer
 
-	malformed bool // an attribute is no string
+	reference string // Certificate in the form in which a ring has it; empty: not read yet
+	malformed bool   // an attribute is no string
 }
 
-// ClaimOfResource reads what a resource says about the proofs of its records.
-// Its texts are the map's own.
+// ClaimOfResource reads what a resource says about the proofs of its records:
+// once for all of them, because the name of a key can be long. Its texts are
+// the map's own.
 func ClaimOfResource(resource pcommon.Map) Claim {
 	var c Claim
 	c.Algorithm, _ = c.text(resource, audit.ResourceIntegrityAlgorithm)
 	c.Certificate, _ = c.text(resource, audit.ResourceIntegrityCertificate)
+	if c.Certificate != "" && len(c.Certificate) <= MaxReference {
+		c.reference = strings.Clone(normal(c.Certificate))
+	}
 	return c
 }
 
@@ -50,14 +57,23 @@ func (c *Claim) Read(record pcommon.Map) (signed bool) {
 
 // text returns the last value of a name, as canonical bytes have it.
 func (c *Claim) text(attributes pcommon.Map, name string) (text string, found bool) {
-	malformed := false
-	for key, value := range attributes.All() {
+	value := last(attributes, name)
+	if value == (pcommon.Value{}) {
+		return "", false
+	}
+	c.malformed = c.malformed || value.Type() != pcommon.ValueTypeStr
+	return value.Str(), true
+}
+
+// last returns the last value of a name, which is the one that was signed; the
+// zero Value if there is none.
+func last(m pcommon.Map, name string) (found pcommon.Value) {
+	for key, value := range m.All() {
 		if key == name {
-			text, malformed, found = value.Str(), value.Type() != pcommon.ValueTypeStr, true
+			found = value
 		}
 	}
-	c.malformed = c.malformed || malformed
-	return text, found
+	return found
 }
 
 // Members of a key transition's `incoming_key`.
@@ -69,9 +85,11 @@ const (
 // incomingForms are the ways in which a key transition names the new key.
 var incomingForms = [...]string{"certificate", "fingerprint", "key_id", "ski", "issuer_serial"}
 
-// IsTransition says whether a record hands its stream over to another key.
-func IsTransition(record plog.LogRecord) bool {
-	return record.EventName() == audit.EventKeyTransition
+// HandsOver says whether a record, as it is claimed to be signed, hands its
+// stream over to another key: a key transition by its producer. A collector
+// that signs the record on its way hands nothing over.
+func (c *Claim) HandsOver(record plog.LogRecord) bool {
+	return record.EventName() == audit.EventKeyTransition && c.Signer != SignerCollector
 }
 
 // Incoming returns the claim of the key that takes over, from the body of a key
@@ -84,8 +102,8 @@ func Incoming(outgoing Claim, record plog.LogRecord) (incoming Claim, ok bool) {
 	if record.Body().Type() != pcommon.ValueTypeMap {
 		return incoming, false
 	}
-	key, found := record.Body().Map().Get(bodyIncomingKey)
-	if !found || key.Type() != pcommon.ValueTypeMap {
+	key := last(record.Body().Map(), bodyIncomingKey)
+	if key == (pcommon.Value{}) || key.Type() != pcommon.ValueTypeMap {
 		return incoming, false
 	}
 	if algorithm, _ := incoming.text(key.Map(), memberAlgorithm); algorithm != "" {

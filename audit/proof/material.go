@@ -38,6 +38,7 @@ type Material struct {
 	checker     checker
 	certificate *x509.Certificate // nil: none
 	spki        []byte            // DER of a public key, nil of a secret
+	print       string            // stands for the key: hash of spki or of the secret
 }
 
 // checker is one kind of key. A public key is never taken for a secret: they
@@ -61,14 +62,14 @@ func ParsePublic(text []byte) (Material, error) {
 			return Material{}, fmt.Errorf("certificate: %w", err)
 		}
 		checker, err := checkerOf(certificate.PublicKey)
-		return Material{checker: checker, certificate: certificate, spki: certificate.RawSubjectPublicKeyInfo}, err
+		return Material{checker: checker, certificate: certificate, spki: certificate.RawSubjectPublicKeyInfo, print: printOf(certificate.RawSubjectPublicKeyInfo)}, err
 	case "PUBLIC KEY":
 		key, err := x509.ParsePKIXPublicKey(block.Bytes)
 		if err != nil {
 			return Material{}, fmt.Errorf("public key: %w", err)
 		}
 		checker, err := checkerOf(key)
-		return Material{checker: checker, spki: block.Bytes}, err
+		return Material{checker: checker, spki: block.Bytes, print: printOf(block.Bytes)}, err
 	default:
 		if strings.Contains(block.Type, "PRIVATE") {
 			return Material{}, errors.New("holds a private key: whoever verifies needs the public part alone, and must not have the other")
@@ -101,7 +102,12 @@ func ParseSecret(text []byte) (Material, error) {
 	if _, err := x509.ParseCertificate(secret); err == nil {
 		return Material{}, errors.New("is a certificate, and no secret: what is public authenticates nobody")
 	}
-	return Material{checker: secretKey(secret)}, nil
+	return Material{checker: secretKey(secret), print: printOf(secret)}, nil
+}
+
+func printOf(key []byte) string {
+	sum := sha256.Sum256(key)
+	return string(sum[:])
 }
 
 // onlyBlock reads one PEM block and nothing else, also from the base64 of it.

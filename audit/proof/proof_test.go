@@ -246,6 +246,52 @@ func FuzzParseKey(f *testing.F) {
 	})
 }
 
+// TestIncomingIsWhatWasSigned: a key transition that names two keys names the
+// last, because that is the one in the form that both keys signed.
+func TestIncomingIsWhatWasSigned(t *testing.T) {
+	named := func(keys ...string) string {
+		var members []string
+		for _, key := range keys {
+			members = append(members, `{"key":"incoming_key","value":{"kvlistValue":{"values":[{"key":"key_id","value":{"stringValue":"`+key+`"}}]}}}`)
+		}
+		return `{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"kvlistValue":{"values":[` + strings.Join(members, ",") + `]}}}]}]}]}`
+	}
+	for _, keys := range [][]string{{"a", "b"}, {"b", "a"}, {"a"}} {
+		_, record := recordOf(decodeRequest(t, named(keys...)))
+		incoming, ok := Incoming(Claim{}, record)
+		require.True(t, ok)
+		last := keys[len(keys)-1]
+		assert.Equal(t, last, incoming.Certificate)
+		form, err := formOf(record)
+		require.NoError(t, err)
+		_, alone := recordOf(decodeRequest(t, named(last)))
+		want, err := formOf(alone)
+		require.NoError(t, err)
+		assert.Equal(t, want, form, "what is signed")
+	}
+}
+
+// TestReferenceIsReadOnce: what a resource says of its key is read once, not for
+// each of the records that share it. Counted by its allocations.
+func TestReferenceIsReadOnce(t *testing.T) {
+	ring := vectorRing(t)
+	for _, reference := range []string{
+		strings.Repeat("cn=a,", MaxReference/5-1) + "/1",
+		"-----BEGIN X-----\n" + strings.Repeat("a: b\n", 1000) + "\nAAAA\n-----END X-----\nand more",
+	} {
+		resource := pcommon.NewMap()
+		resource.PutStr(audit.ResourceIntegrityAlgorithm, "EdDSA")
+		resource.PutStr(audit.ResourceIntegrityCertificate, reference)
+		claim := ClaimOfResource(resource)
+		claim.Value = "AAAA"
+		allocations := testing.AllocsPerRun(10, func() {
+			verdict := ring.Verify(nil, &claim, &Subject{})
+			assert.Equal(t, UnknownKey, verdict.Reason)
+		})
+		assert.Less(t, allocations, 5.0)
+	}
+}
+
 // FuzzIncoming reads the body of a key transition.
 func FuzzIncoming(f *testing.F) {
 	for _, v := range transitions(f) {

@@ -27,6 +27,7 @@ const (
 	formSHA256 = "sha256:"
 	formSHA1   = "sha1:"
 	formSerial = "serial:"
+	formNone   = "none:" // of no key
 )
 
 // references returns all forms in which a record may name a key. A bare public
@@ -117,7 +118,7 @@ func normal(reference string) string {
 func fingerprintOfPEM(text []byte) string {
 	block, rest := pem.Decode(text)
 	if block == nil || len(bytes.TrimSpace(rest)) > 0 {
-		return ""
+		return formNone
 	}
 	return fingerprint(block.Bytes)
 }

@@ -32,7 +32,8 @@ type Key struct {
 
 var keyID = regexp.MustCompile(`^[A-Za-z0-9._@-]{1,128}$`)
 
-func (k *Key) check() error {
+// Check says why a key cannot be used as it is described.
+func (k *Key) Check() error {
 	if !keyID.MatchString(k.ID) {
 		return errors.New("id must be 1 to 128 letters, digits and . _ @ -")
 	}
@@ -82,7 +83,7 @@ func NewRing(keys []Key) (*Ring, error) {
 	ids := map[string]bool{}
 	for i := range r.keys {
 		key := &r.keys[i]
-		if err := key.check(); err != nil {
+		if err := key.Check(); err != nil {
 			return nil, err
 		}
 		if ids[key.ID] {
@@ -98,14 +99,18 @@ func NewRing(keys []Key) (*Ring, error) {
 	return r, nil
 }
 
-// named returns the keys that a reference can mean, or those of one algorithm
-// where a record names none.
-func (r *Ring) named(reference string, a Algorithm) []*Key {
+// named returns the keys that a claim can mean, or those of one algorithm where
+// it names none.
+func (r *Ring) named(c *Claim, a Algorithm) []*Key {
 	if r == nil {
 		return nil
 	}
-	if reference != "" {
-		return r.byReference[normal(reference)]
+	if c.Certificate != "" {
+		reference := c.reference
+		if reference == "" {
+			reference = normal(c.Certificate)
+		}
+		return r.byReference[reference]
 	}
 	var keys []*Key
 	for i := range r.keys {

@@ -179,7 +179,7 @@ func checkVector(t *testing.T, ring *Ring, v *vector) {
 	require.NoError(t, err)
 	assert.Equal(t, v.record, form)
 	verdict := ring.Verify([]byte(form), &claim, &subject)
-	if verdict.Status == Passed && IsTransition(record) {
+	if verdict.Status == Passed && claim.HandsOver(record) {
 		verdict = ring.VerifyIncoming([]byte(form), &claim, record, &subject, verdict)
 	}
 	if verdict.Status == Passed {

@@ -77,8 +77,10 @@ type Verdict struct {
 	Status Status
 	Reason Reason // empty but of a failure
 	KeyID  string // which key proved it; empty but of a success
-
-	NextKeyID string // the key that takes over; empty but of a key transition
+	// Material stands for the key itself, whatever it is called and however it
+	// is certified; NextMaterial for the one that takes over. Empty but of a
+	// success, and of a key transition.
+	Material, NextMaterial string
 }
 
 func failed(reason Reason) Verdict { return Verdict{Status: Failed, Reason: reason} }
@@ -101,7 +103,7 @@ func (r *Ring) Verify(message []byte, c *Claim, s *Subject) Verdict {
 	if reason != "" {
 		return failed(reason)
 	}
-	keys := r.named(c.Certificate, algorithm)
+	keys := r.named(c, algorithm)
 	found, tries := UnknownKey, 0
 	for _, key := range keys {
 		switch {
@@ -114,7 +116,7 @@ func (r *Ring) Verify(message []byte, c *Claim, s *Subject) Verdict {
 		case tries == maxTries:
 			return failed(Ambiguous)
 		case key.checker.check(algorithm, message, signature):
-			return Verdict{Status: Passed, KeyID: key.ID}
+			return Verdict{Status: Passed, KeyID: key.ID, Material: key.print}
 		default:
 			tries++
 			found = BadSignature
@@ -167,6 +169,6 @@ func (r *Ring) VerifyIncoming(message []byte, outgoing *Claim, record plog.LogRe
 	if second.Status != Passed {
 		return failed(BadTransition)
 	}
-	verdict.NextKeyID = second.KeyID
+	verdict.NextMaterial = second.Material
 	return verdict
 }

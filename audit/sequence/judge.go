@@ -7,14 +7,23 @@ package sequence
 // the same. Zero stands for none.
 type Digest [16]byte
 
-// Head is the newest record of a stream.
-type Head struct {
+// Point is a record that the next one of its stream is compared with.
+type Point struct {
 	Number int64  // 0: it had none
 	Sent   Digest // of its hash as it was sent
 	Stored Digest // of its hash as it was stored, which a receipt gives the producer; zero: the same
 	ID     Digest // of its record id
+}
+
+// Head is the newest record of a stream.
+type Head struct {
+	Point
 	Key    Digest // of the key that proves the stream's records; zero: they are not proven
+	Linked bool   // a record of the stream has named the one before it
 	Ended  bool
+	// Unproven is the newest of the records behind the head whose proofs failed.
+	// They move nothing, but are there. Zero: there are none.
+	Unproven Point
 }
 
 // Record is a record that claims a place in a stream.
@@ -32,15 +41,16 @@ type Record struct {
 // nothing.
 type Finding string
 
-// The findings. The first three break no rule.
+// The findings. The first four break no rule.
 const (
 	Joined    Finding = "joined"    // the first record that is known of the stream, but not its first
 	Repeat    Finding = "repeat"    // the newest record again
-	Ambiguous Finding = "ambiguous" // there is no stream id, so the place says nothing
+	Ambiguous Finding = "ambiguous" // there is no stream id, or nothing else in a stream of numbers: the place says nothing
+	Unproven  Finding = "unproven"  // the records before it are there, but their proofs failed
 
 	Malformed  Finding = "malformed"    // an attribute has another type or form than the draft wants
 	Gap        Finding = "gap"          // records are missing before it
-	Fork       Finding = "fork"         // another record than the one that has this place
+	Fork       Finding = "fork"         // another record than the one that has this place, or a second beginning
 	OutOfOrder Finding = "out_of_order" // behind a record of a higher number
 	Broken     Finding = "broken"       // the record before it is not the one it names
 	AfterEnd   Finding = "after_end"    // the stream has ended
@@ -48,11 +58,11 @@ const (
 )
 
 // Findings are all that there are.
-var Findings = [...]Finding{Joined, Repeat, Ambiguous, Malformed, Gap, Fork, OutOfOrder, Broken, AfterEnd, KeyChange}
+var Findings = [...]Finding{Joined, Repeat, Ambiguous, Unproven, Malformed, Gap, Fork, OutOfOrder, Broken, AfterEnd, KeyChange}
 
 // Violates says whether the finding breaks a rule.
 func (f Finding) Violates() bool {
-	return f != "" && f != Joined && f != Repeat && f != Ambiguous
+	return f != "" && f != Joined && f != Repeat && f != Ambiguous && f != Unproven
 }
 
 // Explain says what a violation is about.
@@ -77,6 +87,12 @@ func (f Finding) Explain() string {
 	}
 }
 
+// names says whether the record names the one before it.
+func (r *Record) names() bool { return r.Previous != Digest{} || r.PreviousID != Digest{} }
+
+// isPlaced says whether the record says more than which stream it is of.
+func (r *Record) isPlaced() bool { return r.Number > 0 || r.names() }
+
 // Judge compares a record with the head of its stream, nil if the stream is not
 // known.
 func Judge(head *Head, r *Record) Finding {
@@ -85,7 +101,7 @@ func Judge(head *Head, r *Record) Finding {
 		return Malformed
 	case r.StreamID == "":
 		return Ambiguous
-	case head == nil && (r.Number > 1 || r.Previous != Digest{} || r.PreviousID != Digest{}):
+	case head == nil && (r.Number > 1 || r.names()):
 		return Joined
 	case head == nil:
 		return ""
@@ -95,12 +111,20 @@ func Judge(head *Head, r *Record) Finding {
 		return AfterEnd
 	case head.Key != Digest{} && r.Key != head.Key:
 		return KeyChange
+	case !r.isPlaced() && head.Linked:
+		return Fork
+	case !r.isPlaced() && head.Number > 0:
+		return Ambiguous
 	}
-	return judgeOrder(head, r)
+	found := judgeOrder(&head.Point, r)
+	if (found == Gap || found == Broken) && follows(&head.Unproven, r) {
+		return Unproven
+	}
+	return found
 }
 
-func judgeOrder(head *Head, r *Record) Finding {
-	first := r.Number <= 1 && r.Previous == Digest{} && r.PreviousID == Digest{}
+func judgeOrder(head *Point, r *Record) Finding {
+	first := r.Number <= 1 && !r.names()
 	if r.Number > 0 && head.Number > 0 {
 		switch {
 		case r.Number == head.Number || first:
@@ -118,20 +142,50 @@ func judgeOrder(head *Head, r *Record) Finding {
 	return ""
 }
 
+// follows says whether a record is the next one behind a point, by what it says
+// itself.
+func follows(p *Point, r *Record) bool {
+	return *p != Point{} && r.isPlaced() && judgeOrder(p, r) == ""
+}
+
 // Next is the head after a record, and whether it has moved: what repeats, or
-// has no place of its own, moves nothing.
-func Next(head *Head, r *Record, f Finding) (next Head, moved bool) {
+// has no place of its own, moves nothing. A record that came before, and is no
+// news, moves the head only by one step: it may be that the head was not kept,
+// but it is never set back.
+func Next(head *Head, r *Record, f Finding, before func() bool) (next Head, moved bool) {
 	switch f {
-	case "", Joined, Gap, Broken:
+	case "", Joined, Gap, Broken, Unproven:
 	default:
 		return Head{}, false
 	}
-	next = Head{Number: r.Number, Sent: r.Sent, ID: r.ID, Key: r.Key, Ended: r.End}
-	if r.Number == 0 && head != nil {
-		next.Number = head.Number
+	step := f == Unproven || f == "" && (head == nil || r.isPlaced())
+	if !step && before() {
+		return Head{}, false
+	}
+	next = Head{Point: Point{Number: r.Number, Sent: r.Sent, ID: r.ID}, Key: r.Key, Linked: r.names(), Ended: r.End}
+	if head != nil {
+		next.Linked = next.Linked || head.Linked
+		if r.Number == 0 {
+			next.Number = head.Number
+		}
+		if head.Unproven.Number > next.Number {
+			next.Unproven = head.Unproven
+		}
 	}
 	if r.NextKey != (Digest{}) {
 		next.Key = r.NextKey
 	}
+	return next, true
+}
+
+// Pass is the head after a record whose proof failed, and whether that is
+// another: the record moves nothing, but the next one that is proven may follow
+// it.
+func Pass(head *Head, r *Record) (next Head, noted bool) {
+	if head == nil || head.Ended || r.Malformed || !follows(&head.Point, r) && !follows(&head.Unproven, r) {
+		return Head{}, false
+	}
+	next = *head
+	next.Unproven = Point{Number: r.Number, Sent: r.Sent, ID: r.ID}
 	return next, true
 }

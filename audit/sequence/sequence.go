@@ -15,6 +15,8 @@
 package sequence
 
 import (
+	"slices"
+
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
 	"github.com/otelaudit/otelaudit/audit"
@@ -45,49 +47,55 @@ func Names(key string) bool {
 	return key == audit.AttributePrevHash || key == audit.AttributePrevDotHash
 }
 
+// names are the attributes of a place. Of those for one thing the newest name is
+// first.
+var names = [...]string{
+	audit.AttributeSequenceStreamID, audit.AttributeSequenceNumber, audit.AttributeSequencePreviousRecordID, audit.AttributeSequenceEnd,
+	audit.AttributeSequencePreviousHash, audit.AttributeSequencePrevHash, audit.AttributePrevHash, audit.AttributePrevDotHash,
+}
+
 // Read returns the place that attributes claim, and whether they claim one. Of
 // a repeated name the last counts, as in canonical bytes; of the names for one
 // thing the newest.
 func Read(attributes pcommon.Map) (p Place, found bool) {
-	var hashes [4]string // by the age of their names
+	var values [len(names)]pcommon.Value
 	for key, value := range attributes.All() {
 		if !Names(key) {
 			continue
 		}
-		switch key {
-		case audit.AttributeSequenceStreamID:
-			p.StreamID = p.text(value)
-			p.Malformed = p.Malformed || p.StreamID == "" || len(p.StreamID) > MaxStreamID
-		case audit.AttributeSequenceNumber:
-			p.Number = value.Int()
-			p.Malformed = p.Malformed || value.Type() != pcommon.ValueTypeInt || p.Number < 1
-		case audit.AttributeSequencePreviousHash:
-			hashes[0] = p.hash(value)
-		case audit.AttributeSequencePrevHash:
-			hashes[1] = p.hash(value)
-		case audit.AttributePrevHash:
-			hashes[2] = p.hash(value)
-		case audit.AttributePrevDotHash:
-			hashes[3] = p.hash(value)
-		case audit.AttributeSequencePreviousRecordID:
-			p.PreviousID = p.text(value)
-		case audit.AttributeSequenceEnd:
-			p.End = value.Bool()
-			p.Malformed = p.Malformed || value.Type() != pcommon.ValueTypeBool
-		default:
-			continue // a name that the draft does not have
+		if i := slices.Index(names[:], key); i >= 0 {
+			values[i], found = value, true
 		}
-		found = true
 	}
-	for i := len(hashes) - 1; i >= 0; i-- {
-		if hashes[i] != "" {
-			p.PreviousHash = hashes[i]
+	for i, value := range values {
+		if value != (pcommon.Value{}) {
+			p.take(names[i], value)
 		}
 	}
 	if p.PreviousHash == hashOfNothing && p.Number <= 1 {
 		p.PreviousHash = ""
 	}
 	return p, found
+}
+
+func (p *Place) take(name string, value pcommon.Value) {
+	switch name {
+	case audit.AttributeSequenceStreamID:
+		p.StreamID = p.text(value)
+		p.Malformed = p.Malformed || p.StreamID == "" || len(p.StreamID) > MaxStreamID
+	case audit.AttributeSequenceNumber:
+		p.Number = value.Int()
+		p.Malformed = p.Malformed || value.Type() != pcommon.ValueTypeInt || p.Number < 1
+	case audit.AttributeSequencePreviousRecordID:
+		p.PreviousID = p.text(value)
+	case audit.AttributeSequenceEnd:
+		p.End = value.Bool()
+		p.Malformed = p.Malformed || value.Type() != pcommon.ValueTypeBool
+	default:
+		if hash := p.hash(value); p.PreviousHash == "" {
+			p.PreviousHash = hash
+		}
+	}
 }
 
 func (p *Place) text(value pcommon.Value) string {

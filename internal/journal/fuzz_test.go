@@ -25,7 +25,7 @@ func sampleFrames(f *testing.F) (group, checkpoint, state frame) {
 	w.encodeGroup([]*Request{start})
 	request := &Request{
 		Payload: []byte("payload"), Links: []chain.Link{{Stream: "a"}, {Stream: "b"}}, Hashes: make([]chain.Hash, 2),
-		Identities: []Identity{{ID: ID{1}, Fingerprint: Fingerprint{2}, Integrity: chain.Hash{3}}, {}},
+		Identities: []Identity{{ID: ID{1}, Fingerprint: Fingerprint{2}, Integrity: chain.Hash{3}, Verdict: MaxVerdict}, {}},
 	}
 	w.encodeGroup([]*Request{request, request})
 	group = sampleFrame(f, bytes.Clone(w.buffer), frameGroup)

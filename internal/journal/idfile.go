@@ -21,10 +21,10 @@ import (
 
 const (
 	idSuffix = ".ids"
-	idMagic  = "oai1"
+	idMagic  = "oai2"
 
 	// entrySize is the length of one entry in a file.
-	entrySize = 16 + 16 + 4*8 + 2*chain.HashSize + 2*4 + 4
+	entrySize = 16 + 16 + 4*8 + 2*chain.HashSize + 1 + 2*4 + 4
 
 	maxIDHead = 1 << 28 // bounds what a damaged length makes us read
 )
@@ -55,11 +55,11 @@ type source interface {
 
 // encode writes the file of t, ordering its entries:
 //
-//	magic "oai1" | head length u32 | first u64 | through u64 | newest i64 | count u32 |
+//	magic "oai2" | head length u32 | first u64 | through u64 | newest i64 | count u32 |
 //	names u32: u16 length, bytes | filter u32 length, bytes | CRC-32C u32 of all before
 //	entries, in the order of their ids:
 //	id [16] | fingerprint [16] | frame u64 | index u64 | seq u64 | sealed_at i64 | hash [32] |
-//	integrity hash [32] | origin u32 | stream u32 | CRC-32C u32 of the entry
+//	integrity hash [32] | verdict u8 | origin u32 | stream u32 | CRC-32C u32 of the entry
 func (t *idTable) encode(filterBlocks int) []byte {
 	slices.SortFunc(t.entries, func(a, b idEntry) int { return bytes.Compare(a.identity.ID[:], b.identity.ID[:]) })
 	newest := int64(math.MinInt64)
@@ -98,6 +98,7 @@ func (e *idEntry) append(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, uint64(e.sealedAt))
 	dst = append(dst, e.hash[:]...)
 	dst = append(dst, e.identity.Integrity[:]...)
+	dst = append(dst, e.identity.Verdict)
 	dst = binary.BigEndian.AppendUint32(dst, e.origin)
 	dst = binary.BigEndian.AppendUint32(dst, e.stream)
 	return appendChecksum(dst, start)
@@ -131,6 +132,7 @@ func parseEntry(b []byte, names int) (idEntry, bool) {
 	e.frame, e.index, e.seq, e.sealedAt = c.uint64(), c.uint64(), c.uint64(), int64(c.uint64())
 	c.hash(&e.hash)
 	c.hash(&e.identity.Integrity)
+	e.identity.Verdict = c.uint8()
 	e.origin, e.stream = c.uint32(), c.uint32()
 	return e, uint64(max(e.origin, e.stream)) < uint64(names)
 }

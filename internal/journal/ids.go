@@ -36,7 +36,13 @@ type Identity struct {
 	// Integrity is answered again as it was the first time; zero if it was not
 	// asked for then.
 	Integrity chain.Hash
+	// Verdict, up to MaxVerdict, is answered again as well. The journal does not
+	// look into it.
+	Verdict uint8
 }
+
+// MaxVerdict is the largest verdict that a journal keeps.
+const MaxVerdict = 254
 
 // Identifier makes identities under the secret of one journal. Safe for
 // concurrent use.
@@ -98,6 +104,7 @@ type Known struct {
 	Link      chain.Link // without prev and digest; no origin: the record is new
 	Hash      chain.Hash
 	Integrity chain.Hash
+	Verdict   uint8
 	Frame     uint64 // that holds it
 }
 
@@ -196,7 +203,7 @@ func (e *idEntry) known(origin, stream string) Known {
 		Link: chain.Link{
 			Origin: origin, Index: e.index, Stream: stream, Seq: e.seq, SealedAt: e.sealedAt,
 		},
-		Hash: e.hash, Integrity: e.identity.Integrity, Frame: e.frame,
+		Hash: e.hash, Integrity: e.identity.Integrity, Verdict: e.identity.Verdict, Frame: e.frame,
 	}
 }
 
@@ -381,6 +388,16 @@ func (s *idStore) lookup(identity *Identity, now time.Time) (Known, bool, error)
 	}
 	known.Conflict = !hmac.Equal(fingerprint[:], identity.Fingerprint[:])
 	return known, true, nil
+}
+
+// Knows says whether a record came before, with the same content. Safe for
+// concurrent use; a later Seal decides.
+func (j *Journal) Knows(identity *Identity) (bool, error) {
+	if identity.ID == (ID{}) {
+		return false, nil
+	}
+	known, found, err := j.ids.lookup(identity, j.options.Now())
+	return found && !known.Conflict, err
 }
 
 // find searches the newest first. The caller holds mu.

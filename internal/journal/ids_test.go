@@ -30,7 +30,7 @@ import (
 // named returns a client's request of one record with an id of its own.
 func (w *world) named(id uint64, content byte) *Request {
 	r := w.client(1)
-	r.Identities[0] = Identity{Fingerprint: Fingerprint{content}, Integrity: chain.Hash{content}}
+	r.Identities[0] = Identity{Fingerprint: Fingerprint{content}, Integrity: chain.Hash{content}, Verdict: content}
 	binary.BigEndian.PutUint64(r.Identities[0].ID[:], id)
 	w.identities[r.Links[0].Digest] = r.Identities[0]
 	return r
@@ -51,7 +51,7 @@ func (w *world) requireSealed(r *Request) Known {
 	require.NoError(w.t, w.seal(r))
 	link := r.Links[0]
 	link.Prev, link.Digest = chain.Hash{}, chain.Hash{}
-	return Known{Link: link, Hash: r.Hashes[0], Integrity: r.Identities[0].Integrity, Frame: r.Frame}
+	return Known{Link: link, Hash: r.Hashes[0], Integrity: r.Identities[0].Integrity, Verdict: r.Identities[0].Verdict, Frame: r.Frame}
 }
 
 func TestRepeatGetsTheFirstResult(t *testing.T) {

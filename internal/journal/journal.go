@@ -386,6 +386,9 @@ func (r *Request) check() error {
 		if len(r.Links[i].Stream) > chain.MaxName {
 			return fmt.Errorf("the stream of record %d is longer than %d bytes", i, chain.MaxName)
 		}
+		if len(r.Identities) > 0 && r.Identities[i].Verdict > MaxVerdict {
+			return fmt.Errorf("the verdict of record %d is above %d", i, MaxVerdict)
+		}
 	}
 	if r.size() > maxRequest {
 		return ErrTooLarge

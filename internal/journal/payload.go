@@ -87,7 +87,7 @@ func appendSealedRecord(dst []byte, link *chain.Link, hash *chain.Hash, identity
 	if identity == nil || identity.ID == (ID{}) {
 		return append(dst, 0)
 	}
-	dst = append(dst, 1)
+	dst = append(dst, 1+identity.Verdict) // 0 says that there is none
 	dst = append(dst, identity.ID[:]...)
 	dst = append(dst, identity.Fingerprint[:]...)
 	return append(dst, identity.Integrity[:]...)
@@ -163,16 +163,15 @@ func (c *cutter) sealed(h *groupHeader, index uint64) Sealed {
 }
 
 func (c *cutter) identity() (identity Identity) {
-	switch c.uint8() {
-	case 0:
-	case 1:
-		copy(identity.ID[:], c.take(len(identity.ID)))
-		copy(identity.Fingerprint[:], c.take(len(identity.Fingerprint)))
-		c.hash(&identity.Integrity)
-		c.failed = c.failed || identity.ID == (ID{})
-	default:
-		c.failed = true
+	mark := c.uint8()
+	if mark == 0 {
+		return Identity{}
 	}
+	identity.Verdict = mark - 1
+	copy(identity.ID[:], c.take(len(identity.ID)))
+	copy(identity.Fingerprint[:], c.take(len(identity.Fingerprint)))
+	c.hash(&identity.Integrity)
+	c.failed = c.failed || identity.ID == (ID{})
 	return identity
 }
 

@@ -138,11 +138,11 @@ func (w *world) identity(taken []Identity) Identity {
 	if chance == 0 {
 		return Identity{}
 	}
-	made := Identity{Fingerprint: Fingerprint{1}, Integrity: chain.Hash{byte(w.made)}}
+	made := Identity{Fingerprint: Fingerprint{1}, Integrity: chain.Hash{byte(w.made)}, Verdict: uint8(w.made % (MaxVerdict + 1))}
 	binary.BigEndian.PutUint64(made.ID[:], w.random.Uint64()|1)
 	if w.repeating && chance < 3 && len(w.sent) > 0 {
 		made = w.sent[w.random.IntN(len(w.sent))]
-		made.Integrity = chain.Hash{byte(w.made), 1}
+		made.Integrity, made.Verdict = chain.Hash{byte(w.made), 1}, made.Verdict/2
 		if chance == 1 && w.random.IntN(4) == 0 {
 			made.Fingerprint = Fingerprint{2}
 		}
@@ -362,7 +362,7 @@ func (w *world) checkIDs() {
 				}
 				link := sealed.Links[k]
 				link.Prev, link.Digest = chain.Hash{}, chain.Hash{}
-				require.Equal(w.t, Known{Link: link, Hash: sealed.Hashes[k], Integrity: identity.Integrity, Frame: number}, told)
+				require.Equal(w.t, Known{Link: link, Hash: sealed.Hashes[k], Integrity: identity.Integrity, Verdict: identity.Verdict, Frame: number}, told)
 				delete(w.repeats, identity.ID)
 			}
 		}

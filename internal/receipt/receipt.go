@@ -80,8 +80,8 @@ type Result struct {
 	Hash          chain.Hash
 	IntegrityHash chain.Hash // SHA-256 of the canonical `record`, where asked for
 	// VerifyStatus is the verdict on the producer's proof, `passed` or `failed`;
-	// empty where there was nothing to verify. It is that of this attempt, also
-	// for a record that came before.
+	// empty where there was nothing to verify. Of a record that came before it is
+	// the one that is stored, whatever this attempt is like.
 	VerifyStatus string
 	// Reasons says why the record was flagged (Sealed) or refused (not
 	// Sealed), each naming its field. Empty on a record without fault.

@@ -224,7 +224,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ProcessorAuditKeyFailures, err = builder.meter.Int64Counter(
 		"otelcol_processor_audit_key_failures",
-		metric.WithDescription("Attempts to read the keys of producers again that failed. The keys from before stay in use. [Development]"),
+		metric.WithDescription("Looks at the files of producers' keys that found one missing or unusable. The log says which, and what became of its key. [Development]"),
 		metric.WithUnit("{attempt}"),
 	)
 	errs = errors.Join(errs, err)

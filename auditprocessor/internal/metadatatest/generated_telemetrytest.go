@@ -133,7 +133,7 @@ func AssertEqualProcessorAuditJournalFailures(t *testing.T, tt *componenttest.Te
 func AssertEqualProcessorAuditKeyFailures(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_processor_audit_key_failures",
-		Description: "Attempts to read the keys of producers again that failed. The keys from before stay in use. [Development]",
+		Description: "Looks at the files of producers' keys that found one missing or unusable. The log says which, and what became of its key. [Development]",
 		Unit:        "{attempt}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,

@@ -89,12 +89,19 @@ func (b *batch) judgeMandatory() {
 	})
 }
 
+// recordID is the id that is stored: of a repeated name the last.
 func recordID(record plog.LogRecord) string {
-	id, ok := record.Attributes().Get(audit.AttributeRecordID)
-	if !ok || id.Type() != pcommon.ValueTypeStr {
-		return ""
+	id := ""
+	for key, value := range record.Attributes().All() {
+		if key != audit.AttributeRecordID {
+			continue
+		}
+		id = ""
+		if value.Type() == pcommon.ValueTypeStr {
+			id = value.Str()
+		}
 	}
-	return id.Str()
+	return id
 }
 
 // ids returns the ids of the records, in order.

@@ -333,7 +333,7 @@ func TestAuditIDIsTheOneThatIsStored(t *testing.T) {
 	for _, last := range []pcommon.Value{pcommon.NewValueStr(""), pcommon.NewValueInt(7), pcommon.NewValueEmpty()} {
 		r = postAudit(t, url, encodingProtobuf, twice(last))
 		assert.Equal(t, http.StatusBadRequest, r.code, last.AsString())
-		assert.Contains(t, r.recordStatus.Reason, audit.AttributeRecordID)
+		assert.Contains(t, r.Reason, audit.AttributeRecordID)
 	}
 	assert.Len(t, sealed, 1)
 }

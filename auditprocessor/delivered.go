@@ -5,6 +5,7 @@ package auditprocessor
 
 import (
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -17,9 +18,16 @@ import (
 // maxRemembered is how many quarantined records a processor knows of.
 const maxRemembered = 1 << 16
 
-// quarantineMemory remembers which records required sinks refused for good, the newest
-// of this process. Safe for concurrent use.
+// quarantineMemory remembers which records required sinks refused for good, the
+// newest, over restarts.
 type quarantineMemory struct {
+	// Owned by the goroutine of the forwarder while it runs, else by who opens
+	// and closes.
+	path    string   // empty: nothing is saved
+	file    *os.File // that is appended to; nil: has to be written anew
+	lines   int      // in file
+	unsaved bool     // file lacks something
+
 	mu    sync.Mutex
 	known map[coordinate]string // guarded by mu; which sink refused it
 	order []coordinate          // guarded by mu; oldest first, some of them known no more

@@ -5,14 +5,18 @@ package auditprocessor
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/otelaudit/otelaudit/audit"
+	"github.com/otelaudit/otelaudit/internal/quarantine"
 	"github.com/otelaudit/otelaudit/internal/receipt"
 )
 
@@ -67,6 +71,87 @@ func TestQuarantinedIsToldToWhoAsks(t *testing.T) {
 	require.NotEmpty(t, again.Results[1].QuarantinedBy)
 	require.Equal(t, filled.Results[1].Hash, again.Results[1].Hash)
 	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+// What was refused for good is not delivered because the collector was started
+// again; what was taken after all is.
+func TestQuarantinedIsToldAfterARestart(t *testing.T) {
+	config := testConfig(t, t.TempDir())
+	sent := events(ids("a", 3)...)
+	life := func(next consumer.Logs, then func(p *auditProcessor)) []receipt.Result {
+		p, _ := startOn(t, config, next, componenttest.NewNopHost())
+		filled := ask(t, p, sent, make(chan struct{}))
+		require.False(t, filled.Pending)
+		if then != nil {
+			then(p)
+		}
+		require.NoError(t, p.Shutdown(t.Context()))
+		return filled.Results
+	}
+	first := life(newStockFake(refusing("a-1")), nil)
+	for range 2 {
+		again := life(newStockFake(take), nil)
+		for i := range first {
+			require.Equal(t, first[i].QuarantinedBy, again[i].QuarantinedBy, i)
+			require.Equal(t, first[i].Hash, again[i].Hash)
+		}
+		require.NotEmpty(t, again[1].QuarantinedBy)
+	}
+	at := coordinateOf(&first[1].Link)
+	directory := filepath.Join(config.Journal.Directory, quarantineDirectory)
+	require.NoError(t, quarantine.Ask(directory, quarantine.Coordinate{Origin: at.origin, Index: at.index}, quarantine.Request{Action: quarantine.Replay, At: time.Now(), Reason: "mended"}))
+	life(newStockFake(take), func(p *auditProcessor) {
+		soon(t, func() bool { return p.quarantined.by(at) == "" })
+	})
+	require.Empty(t, life(newStockFake(take), nil)[1].QuarantinedBy)
+}
+
+// The file survives what a crash leaves of its end, and failed writes.
+func TestRefusedFile(t *testing.T) {
+	directory := t.TempDir()
+	path := filepath.Join(directory, refusedFile)
+	note := func(q *quarantineMemory, action receipt.Action, index uint64) error {
+		r := &receipt.Report{Action: action, Origin: "o", Index: index, Sink: "audit/<s>"}
+		q.note(r)
+		return q.save(r)
+	}
+	open := func(damaged int) *quarantineMemory {
+		q := &quarantineMemory{}
+		found, err := q.open(directory)
+		require.NoError(t, err)
+		require.Equal(t, damaged, found)
+		return q
+	}
+	q := open(0)
+	for i := range uint64(4) {
+		require.NoError(t, note(q, receipt.Quarantined, i))
+	}
+	require.NoError(t, note(q, receipt.Replayed, 1))
+	require.NoError(t, note(q, receipt.Dropped, 2))
+	written, err := os.ReadFile(path)
+	require.NoError(t, err)
+	known := func(q *quarantineMemory) (indexes []uint64) {
+		for i := range uint64(10) {
+			if q.by(coordinate{"o", i}) == "audit/<s>" {
+				indexes = append(indexes, i)
+			}
+		}
+		return indexes
+	}
+	require.Equal(t, []uint64{0, 2, 3}, known(open(0)), "each line is on the disk once it is saved")
+
+	require.NoError(t, os.WriteFile(path, written[:len(written)-1], 0o600))
+	require.Equal(t, []uint64{0, 1, 2, 3}, known(open(0)), "a line that was being written does not count")
+	require.NoError(t, os.WriteFile(path, append([]byte("{}\nnonsense\n"), written...), 0o600))
+	damaged := open(2)
+	require.Equal(t, []uint64{0, 2, 3}, known(damaged))
+
+	require.NoError(t, os.Mkdir(path+".tmp", 0o700))
+	require.Error(t, note(damaged, receipt.Quarantined, 5), "it cannot be written anew")
+	require.NoError(t, os.Remove(path+".tmp"))
+	require.NoError(t, damaged.close())
+	require.Equal(t, []uint64{0, 2, 3, 5}, known(open(0)), "what could not be saved is at the end")
+	require.NoError(t, q.close())
 }
 
 func TestInvalidIsRefusedForWhoAsks(t *testing.T) {

@@ -69,6 +69,12 @@ func (f *forwarder) sealReport(ctx context.Context, r *receipt.Report) error {
 	}
 	// Committed: the log says what became of the record.
 	f.quarantined.note(r)
+	if err := f.quarantined.save(r); err != nil {
+		// Delivery goes on: it may be what frees the disk. It is tried again with
+		// the next report, and at the end.
+		f.telemetry.ProcessorAuditQuarantineFailures.Add(ctx, 1)
+		f.logger.Error("what a sink refused for good is not saved yet: after a crash, who asks may be told that it was delivered", zap.Error(err))
+	}
 	f.tellSealed(ctx, r)
 	return nil
 }

@@ -55,7 +55,7 @@ type auditProcessor struct {
 	broken   occasional // lines about producers' chains
 	taken    occasional // lines about ids that came with other content
 
-	quarantined quarantineMemory                   // of this process
+	quarantined quarantineMemory
 	published   atomic.Pointer[receipt.Checkpoint] // the newest that the next consumer has taken
 	sinks       sinkBoard
 
@@ -171,6 +171,9 @@ func (p *auditProcessor) begin(j *journal.Journal, key ed25519.PrivateKey, host 
 			return err
 		}
 	}
+	if err := p.openRefused(); err != nil {
+		return err
+	}
 	if err := p.sealControl(context.Background(), startRecord(j.Previous(), p.settings.BuildInfo.Version, digest, public)); err != nil {
 		return err
 	}
@@ -187,6 +190,15 @@ func (p *auditProcessor) begin(j *journal.Journal, key ed25519.PrivateKey, host 
 		p.running.Go(func() { p.producers.keep(ctx) })
 	}
 	return nil
+}
+
+func (p *auditProcessor) openRefused() error {
+	damaged, err := p.quarantined.open(p.config.Journal.Directory)
+	if damaged > 0 {
+		p.logger.Warn("lines of the file of refused records cannot be read: who asks for one of them may be told that it was delivered",
+			zap.Int("lines", damaged))
+	}
+	return err
 }
 
 func (p *auditProcessor) logRecovery(j *journal.Journal) {
@@ -271,7 +283,7 @@ func (p *auditProcessor) closeJournal(ended bool) error {
 	closed := make(chan error, 1)
 	go func() {
 		<-p.forwarder.done
-		closed <- errors.Join(p.closeSequences(), p.journal.Close())
+		closed <- errors.Join(p.closeSequences(), p.quarantined.close(), p.journal.Close())
 	}()
 	patience := closeTimeout
 	if !ended {

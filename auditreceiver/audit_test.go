@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
 	"go.opentelemetry.io/collector/receiver/receivertest"
@@ -312,17 +313,29 @@ func TestAuditSameIDTwice(t *testing.T) {
 	assert.Equal(t, "other content", r.Records["id-a"].Reason)
 }
 
-// Of an id that a record has twice the last is answered: it is the one that is
-// stored.
-func TestAuditAnswersTheIDThatIsStored(t *testing.T) {
-	url := serveAudit(t, testConfig(), deliver)
-	body := strings.Replace(marshalJSON(t, records("a")), `{"key":"audit.record.id","value":{"stringValue":"id-a"}}`,
-		`{"key":"audit.record.id","value":{"stringValue":"id-x"}},{"key":"audit.record.id","value":{"stringValue":"id-a"}}`, 1)
-	require.Contains(t, body, "id-x")
-	r := postAudit(t, url, encodingJSON, body)
-	require.Equal(t, http.StatusOK, r.code)
-	assert.Contains(t, string(r.body), `"record_id":"id-a"`)
-	assert.NotContains(t, string(r.body), "id-x")
+// Of an id that is there twice the last is stored, so that is the one which is
+// answered for, and without which a record is refused.
+func TestAuditIDIsTheOneThatIsStored(t *testing.T) {
+	var sealed []string
+	url := serveAudit(t, testConfig(), func(ctx context.Context, logs plog.Logs) error {
+		sealed = append(sealed, (&batch{logs: logs}).ids()...)
+		return deliver(ctx, logs)
+	})
+	twice := func(last pcommon.Value) string {
+		logs := records("first")
+		last.CopyTo(logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().PutEmpty("audit.record.XX"))
+		return strings.Replace(marshalProto(t, logs), "audit.record.XX", audit.AttributeRecordID, 1)
+	}
+	r := postAudit(t, url, encodingProtobuf, twice(pcommon.NewValueStr("last")))
+	assert.Equal(t, http.StatusOK, r.code)
+	assert.Equal(t, "last", r.RecordID)
+	assert.Equal(t, []string{"last"}, sealed)
+	for _, last := range []pcommon.Value{pcommon.NewValueStr(""), pcommon.NewValueInt(7), pcommon.NewValueEmpty()} {
+		r = postAudit(t, url, encodingProtobuf, twice(last))
+		assert.Equal(t, http.StatusBadRequest, r.code, last.AsString())
+		assert.Contains(t, r.Reason, audit.AttributeRecordID)
+	}
+	assert.Len(t, sealed, 1)
 }
 
 func TestAuditErrorsBeforeThePipeline(t *testing.T) {

@@ -94,6 +94,7 @@ func createDefaultConfig() component.Config {
 	calls := configgrpc.NewDefaultServerConfig()
 	calls.NetAddr.Endpoint = defaultGRPCEndpoint
 	calls.MaxRecvMsgSizeMiB = defaultMessageMiB
+	calls.MaxConcurrentStreams = maxStreams
 	return &Config{
 		HTTP:             server,
 		GRPC:             configoptional.Default(calls),

@@ -47,22 +47,24 @@ func (r *auditReceiver) events(w http.ResponseWriter, req *http.Request) answer 
 	if err != nil {
 		return answer{status: http.StatusForbidden, problem: err.Error()}
 	}
-	taken := share{of: &r.budget}
+	taken := newShare(&r.budget, req.RemoteAddr, req.Context().Done())
 	defer taken.release()
 	var body strings.Builder
-	if err := r.read(w, req, &body, &taken); err != nil {
+	if err := r.read(w, req, &body, taken); err != nil {
 		return unreadable(err)
 	}
-	return r.take(req, body.String(), who, &taken)
+	return r.take(req, body.String(), who, taken)
 }
 
 // read gathers a body, for as long as there is time for it.
 func (r *auditReceiver) read(w http.ResponseWriter, req *http.Request, into text, taken *share) error {
-	read := context.AfterFunc(r.stopping, func() {
+	endIn := func(after time.Duration) {
 		// Where it cannot be set, the server's own read timeout has to do.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lastReadTime))
-	})
-	defer read()
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(after))
+	}
+	taken.read(func() { endIn(0) })
+	defer taken.hasRead()
+	defer context.AfterFunc(r.stopping, func() { endIn(lastReadTime) })()
 	return readBody(req, r.config.maxBody(), into, taken)
 }
 

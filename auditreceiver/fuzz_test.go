@@ -97,8 +97,8 @@ func BenchmarkDecode(b *testing.B) {
 	b.ReportAllocs()
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {
-		taken := share{of: &budget}
-		got, err := decode(text, &caller{tenant: "acme"}, &taken)
+		taken := newShare(&budget, "", nil)
+		got, err := decode(text, &caller{tenant: "acme"}, taken)
 		if err != nil || got.events != events || len(got.faults) > 0 {
 			b.Fatal(err, got)
 		}

@@ -31,8 +31,17 @@ const (
 	logsService = "opentelemetry.proto.collector.logs.v1.LogsService"
 	logsMethod  = "Export"
 
-	// readingTurn is how long a call waits for its turn to be read.
-	readingTurn = time.Second
+	// maxStreams bounds the calls of one connection, also of those that are
+	// begun and given up at once. Clients wait with what is above it.
+	maxStreams = 1024
+	// streamWindow is what a call may send before its turn to be read. A message
+	// that is being read has a window of its own size. Left to itself, grpc
+	// widens the windows of a fast connection to megabytes for each call.
+	streamWindow = 64 << 10
+	// connectionWindow is what may be on its way over one connection.
+	connectionWindow = 1 << 20
+	// maxHeaderBytes is for names, traces and credentials.
+	maxHeaderBytes = 64 << 10
 )
 
 // grpcServer takes OTLP over gRPC. A message is read as bytes, in its turn, and
@@ -46,9 +55,9 @@ type grpcServer struct {
 	obsreport *receiverhelper.ObsReport
 	server    *grpc.Server
 	listener  net.Listener
-	// reading holds a place for each message that may be read at one time:
-	// together they are no larger than `max_in_flight_bytes`.
-	reading chan struct{}
+	// reading bounds the messages that are read at one time: each takes the size
+	// of the largest, together they are no larger than `max_in_flight_bytes`.
+	reading budget
 	// readTimeout is what a message has to come in.
 	readTimeout time.Duration
 }
@@ -60,11 +69,9 @@ func (r *auditReceiver) newGRPC() (*grpcServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &grpcServer{
-		receiver: r, obsreport: obsreport,
-		reading:     make(chan struct{}, max(1, r.config.MaxInFlightBytes/r.config.maxMessage())),
-		readTimeout: r.config.readTimeout(),
-	}, nil
+	s := &grpcServer{receiver: r, obsreport: obsreport, readTimeout: r.config.readTimeout()}
+	s.reading.limit = max(r.config.maxMessage(), r.config.MaxInFlightBytes)
+	return s, nil
 }
 
 func (s *grpcServer) start(ctx context.Context, host component.Host) error {
@@ -73,6 +80,9 @@ func (s *grpcServer) start(ctx context.Context, host component.Host) error {
 		configgrpc.WithGrpcServerOption(grpc.ForceServerCodecV2(rawCodec{})),
 		//nolint:staticcheck // the other way is to register one for the whole process, stock components included
 		configgrpc.WithGrpcServerOption(grpc.RPCDecompressor(zstdMessages{limit: s.receiver.config.maxMessage()})),
+		configgrpc.WithGrpcServerOption(grpc.StaticStreamWindowSize(streamWindow)),
+		configgrpc.WithGrpcServerOption(grpc.StaticConnWindowSize(connectionWindow)),
+		configgrpc.WithGrpcServerOption(grpc.MaxHeaderListSize(maxHeaderBytes)),
 		configgrpc.WithGrpcServerOption(grpc.StreamInterceptor(s.intercept))) // the outermost: it sees who is not authenticated
 	if err != nil {
 		return fmt.Errorf("set up the server of `grpc`: %w", err)
@@ -167,9 +177,9 @@ func (s *grpcServer) answer(stream grpc.ServerStream) answer {
 	if err != nil {
 		return answer{status: http.StatusForbidden, problem: err.Error()}
 	}
-	taken := share{of: &r.budget}
+	taken := newShare(&r.budget, addressOf(stream.Context()), stream.Context().Done())
 	defer taken.release()
-	body, err := s.read(stream, &taken)
+	body, err := s.read(stream, taken)
 	if err != nil {
 		return unreadable(err)
 	}
@@ -177,8 +187,15 @@ func (s *grpcServer) answer(stream grpc.ServerStream) answer {
 	// What came with the call, credentials among it, stays here.
 	ctx = metadata.NewIncomingContext(ctx, nil)
 	return r.takeOTLP(ctx, &inbound{
-		report: s.obsreport, form: encodingProtobuf, body: body, taken: &taken, who: who, filled: who.receipt(),
+		report: s.obsreport, form: encodingProtobuf, body: body, taken: taken, who: who, filled: who.receipt(),
 	})
+}
+
+func addressOf(ctx context.Context) string {
+	if from, ok := peer.FromContext(ctx); ok {
+		return from.Addr.String()
+	}
+	return ""
 }
 
 // connectionOf returns what is known of a connection with TLS, nil if it has
@@ -204,28 +221,23 @@ func (s *grpcServer) header(ctx context.Context) http.Header {
 	return header
 }
 
-var (
-	errTurn = fmt.Errorf("%w: too many messages are being read", errBusy)
-	errSlow = fmt.Errorf("%w: the message did not come in time", errBusy)
-)
+var errSlow = fmt.Errorf("%w: the message did not come in time", errBusy)
 
 // read waits for its turn and reads the message, for as long as there is time
 // for it, into memory that taken has admitted.
 func (s *grpcServer) read(stream grpc.ServerStream, taken *share) ([]byte, error) {
-	turn := time.NewTimer(readingTurn)
-	defer turn.Stop()
-	select {
-	case s.reading <- struct{}{}:
-	case <-turn.C:
-		return nil, errTurn
-	case <-stream.Context().Done():
-		return nil, errSlow
+	size := s.receiver.config.maxMessage()
+	place := newShare(&s.reading, addressOf(stream.Context()), stream.Context().Done())
+	place.read(nil)
+	if err := place.admit(size, size); err != nil {
+		return nil, fmt.Errorf("%w: too many messages are being read", err)
 	}
 	var message raw
 	received := make(chan error, 1)
 	go func() {
 		// Ends at the latest with the call, which returning from its handler ends.
-		defer func() { <-s.reading }()
+		defer place.hasRead()
+		defer place.release()
 		received <- stream.RecvMsg(&message)
 	}()
 	timeout := time.NewTimer(s.readTimeout)
@@ -237,10 +249,12 @@ func (s *grpcServer) read(stream grpc.ServerStream, taken *share) ([]byte, error
 			if err != nil {
 				return nil, judgeReceive(err)
 			}
-			return message, taken.grow(int64(len(message)))
+			return message, taken.admit(int64(len(message)), int64(len(message)))
 		case <-stopping:
 			stopping = nil
 			timeout.Reset(lastReadTime)
+		case <-place.cutOff:
+			return nil, errCutOff
 		case <-timeout.C:
 			return nil, errSlow
 		}

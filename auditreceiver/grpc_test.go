@@ -8,6 +8,7 @@ import (
 	"context"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -99,7 +101,7 @@ func TestGRPCMessages(t *testing.T) {
 		assert.Empty(t, s.Details(), "without RetryInfo it is not to be repeated")
 	}
 	assert.Zero(t, r.budget.used.Load())
-	require.Eventually(t, func() bool { return len(r.grpc.reading) == 0 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.grpc.reading.used.Load() == 0 }, 5*time.Second, time.Millisecond)
 }
 
 func TestGRPCZstdWindow(t *testing.T) {
@@ -154,25 +156,99 @@ func TestGRPCSlowMessages(t *testing.T) {
 	assert.Equal(t, codes.ResourceExhausted, s.Code(), s.Message())
 	assert.Contains(t, s.Message(), "did not come in time")
 	assert.Len(t, s.Details(), 1, "RetryInfo")
-	require.Eventually(t, func() bool { return len(r.grpc.reading) == 0 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.grpc.reading.used.Load() == 0 }, 5*time.Second, time.Millisecond)
 	_, err := dial(t, r).Export(t.Context(), plogotlp.NewExportRequestFromLogs(records("a")))
 	require.NoError(t, err)
 }
 
-func TestGRPCTurns(t *testing.T) {
+// Messages that do not come must not keep out those that do.
+func TestGRPCIdleCallsDoNotKeepOthersOut(t *testing.T) {
 	config := grpcConfig()
-	config.MaxInFlightBytes = defaultMaxBody
+	config.HTTP.ReadTimeout = time.Hour
 	r, _ := start(t, config, receivertest.NewNopSettings(metadata.Type), componenttest.NewNopHost(), seal)
-	places := cap(r.grpc.reading)
-	require.Equal(t, defaultMaxBody/(defaultMessageMiB<<20), places)
-	for range places {
-		slowCall(t, r)
+	places := r.grpc.reading.limit / r.config.maxMessage()
+	require.EqualValues(t, defaultMaxInFlight/(defaultMessageMiB<<20), places)
+	idle := make([]grpc.ClientStream, places)
+	for i := range idle {
+		idle[i] = slowCall(t, r)
 	}
-	require.Eventually(t, func() bool { return len(r.grpc.reading) == places }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.grpc.reading.used.Load() == r.grpc.reading.limit }, 5*time.Second, time.Millisecond)
 	_, err := dial(t, r).Export(t.Context(), plogotlp.NewExportRequestFromLogs(records("a")))
-	s := status.Convert(err)
+	require.NoError(t, err)
+	cut := make(chan *status.Status, places)
+	for _, stream := range idle {
+		go func() {
+			var nothing raw
+			cut <- status.Convert(stream.RecvMsg(&nothing))
+		}()
+	}
+	s := <-cut
 	assert.Equal(t, codes.ResourceExhausted, s.Code(), s.Message())
+	assert.Contains(t, s.Message(), "others wait")
 	assert.Len(t, s.Details(), 1, "RetryInfo")
+	assert.Empty(t, cut, "one had to go, no more")
+}
+
+// What a call may send before its turn, what a connection may hold and what a
+// header may be are bounded, however fast the connection proves to be.
+func TestGRPCBoundsWhatIsNotRead(t *testing.T) {
+	r, _ := start(t, grpcConfig(), receivertest.NewNopSettings(metadata.Type), componenttest.NewNopHost(), seal)
+	var heard recording
+	connection, err := grpc.NewClient(r.grpc.listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			var err error
+			heard.Conn, err = new(net.Dialer).DialContext(ctx, "tcp", address)
+			return &heard, err
+		}))
+	require.NoError(t, err)
+	large := plogotlp.NewExportRequestFromLogs(records(strings.Repeat("x", 3<<19)))
+	for range 10 {
+		_, err := plogotlp.NewGRPCClient(connection).Export(t.Context(), large)
+		require.NoError(t, err)
+	}
+	ctx := grpcmetadata.AppendToOutgoingContext(t.Context(), "x", strings.Repeat("x", maxHeaderBytes))
+	_, err = plogotlp.NewGRPCClient(connection).Export(ctx, plogotlp.NewExportRequest())
+	require.ErrorContains(t, err, "header list size")
+	require.NoError(t, connection.Close())
+
+	settings := map[http2.SettingID]uint32{http2.SettingInitialWindowSize: streamWindow}
+	for framer := http2.NewFramer(nil, heard.bytes()); ; {
+		frame, err := framer.ReadFrame()
+		if err != nil {
+			break
+		}
+		if set, ok := frame.(*http2.SettingsFrame); ok {
+			require.NoError(t, set.ForeachSetting(func(s http2.Setting) error {
+				settings[s.ID] = max(settings[s.ID], s.Val)
+				return nil
+			}))
+		}
+	}
+	assert.EqualValues(t, streamWindow, settings[http2.SettingInitialWindowSize])
+	assert.EqualValues(t, maxStreams, settings[http2.SettingMaxConcurrentStreams])
+	assert.EqualValues(t, maxHeaderBytes, settings[http2.SettingMaxHeaderListSize])
+}
+
+// recording keeps what a connection hears.
+type recording struct {
+	net.Conn
+
+	mu    sync.Mutex
+	heard []byte // guarded by mu
+}
+
+func (c *recording) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heard = append(c.heard, p[:n]...)
+	return n, err
+}
+
+func (c *recording) bytes() *bytes.Reader {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return bytes.NewReader(c.heard)
 }
 
 // slowCall begins a call and sends no message.
@@ -183,7 +259,7 @@ func slowCall(t *testing.T, r *auditReceiver) grpc.ClientStream {
 	stream, err := connect(t, r).NewStream(ctx, &grpc.StreamDesc{StreamName: logsMethod, ClientStreams: true},
 		"/"+logsService+"/"+logsMethod, grpc.ForceCodecV2(rawCodec{}))
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return len(r.grpc.reading) > 0 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.grpc.reading.used.Load() > 0 }, 5*time.Second, time.Millisecond)
 	return stream
 }
 

@@ -80,7 +80,7 @@ func TestAnnouncedBytesHoldLittle(t *testing.T) {
 
 func TestShareFits(t *testing.T) {
 	b := budget{limit: 100}
-	first, second := share{of: &b}, share{of: &b}
+	first, second := newShare(&b, "", nil), newShare(&b, "", nil)
 	require.NoError(t, first.grow(60))
 	require.NoError(t, second.fits(40))
 	require.ErrorIs(t, second.fits(41), errBusy)

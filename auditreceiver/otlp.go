@@ -67,13 +67,13 @@ func (r *auditReceiver) otlp(w http.ResponseWriter, req *http.Request) answer {
 	if err != nil {
 		return answer{status: http.StatusForbidden, problem: err.Error()}
 	}
-	taken := share{of: &r.budget}
+	taken := newShare(&r.budget, req.RemoteAddr, req.Context().Done())
 	defer taken.release()
 	var body bytes.Buffer
-	if err := r.read(w, req, &body, &taken); err != nil {
+	if err := r.read(w, req, &body, taken); err != nil {
 		return unreadable(err)
 	}
-	in := inbound{report: r.obsreport, form: form, body: body.Bytes(), taken: &taken, who: who, filled: who.receipt()}
+	in := inbound{report: r.obsreport, form: form, body: body.Bytes(), taken: taken, who: who, filled: who.receipt()}
 	if req.URL.Path == pathAudit {
 		in.ask(r.stopping.Done())
 	}
@@ -141,7 +141,7 @@ func (in *inbound) decode() (*batch, error) {
 	if err != nil {
 		return b, err
 	}
-	if err := in.taken.grow(found.memory()); err != nil {
+	if err := in.taken.admit(found.memory(), found.memory()); err != nil {
 		return b, err
 	}
 	b.unknown = found.unknown

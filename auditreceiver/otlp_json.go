@@ -208,7 +208,10 @@ func (s *jsonScanner) member(of message, name string, depth int) error {
 	case shapeList:
 		return s.list(func() error { return s.object(m.message, depth) })
 	case shapeTexts:
-		return s.list(func() error { return s.scalar(shapeText) })
+		return s.list(func() error {
+			s.extent.values++
+			return s.scalar(shapeText)
+		})
 	}
 	return s.scalar(m.shape)
 }

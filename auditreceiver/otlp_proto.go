@@ -38,6 +38,7 @@ type message uint8
 const (
 	scalarField message = iota // not a message
 	unknownField
+	textsField // one of many texts, which the decoder keeps apart
 	messageRequest
 	messageResourceLogs
 	messageResource
@@ -56,7 +57,7 @@ var protoFields = [...][]message{
 	messageRequest:      {1: messageResourceLogs},
 	messageResourceLogs: {1: messageResource, 2: messageScopeLogs, 3: scalarField},
 	messageResource:     {1: messageKeyValue, 2: scalarField, 3: messageEntityRef},
-	messageEntityRef:    {1: scalarField, 2: scalarField, 3: scalarField, 4: scalarField},
+	messageEntityRef:    {1: scalarField, 2: scalarField, 3: textsField, 4: textsField},
 	messageScopeLogs:    {1: messageScope, 2: messageLogRecord, 3: scalarField},
 	messageScope:        {1: scalarField, 2: scalarField, 3: messageKeyValue, 4: scalarField},
 	messageLogRecord: {
@@ -115,6 +116,9 @@ func (e *extent) field(of message, number protowire.Number, wire protowire.Type,
 	switch {
 	case held == unknownField:
 		e.unknown++
+		return nil
+	case held == textsField:
+		e.values++
 		return nil
 	case held == scalarField:
 		return nil // its type is the decoder's business

@@ -324,6 +324,27 @@ func TestScanTakesWhatTheDecoderTakes(t *testing.T) {
 	}
 }
 
+// Texts of which there may be many cost more than their bytes, so they are
+// counted wherever OTLP has lists of them.
+func TestListsOfTextsAreCounted(t *testing.T) {
+	for name, field := range map[string]string{"idKeys": "\x1a\x00", "descriptionKeys": "\x22\x00"} {
+		const n = 100_000
+		inJSON := `{"resourceLogs":[{"resource":{"entityRefs":[{"` + name + `":[` + strings.Repeat(`"",`, n-1) + `null]}]}}]}`
+		found, err := scanJSON([]byte(inJSON))
+		require.NoError(t, err)
+		assert.Equal(t, extent{records: 1, values: 1 + n}, found, name)
+
+		wrap := func(number protowire.Number, inner string) string {
+			return string(protowire.AppendBytes(protowire.AppendTag(nil, number, protowire.BytesType), []byte(inner)))
+		}
+		inProto := wrap(1, wrap(1, wrap(3, strings.Repeat(field, n))))
+		found, err = scanProto([]byte(inProto))
+		require.NoError(t, err)
+		assert.Equal(t, extent{records: 1, values: 1 + n}, found, name)
+		require.NoError(t, plogotlp.NewExportRequest().UnmarshalProto([]byte(inProto)), "the test speaks of what the decoder takes")
+	}
+}
+
 func TestLogsOfAnotherTenant(t *testing.T) {
 	config := testConfig()
 	config.Tenant.Header = "X-Tenant"
@@ -378,6 +399,7 @@ func TestLogsHostileBodies(t *testing.T) {
 		"very deep json":    {encodingJSON, strings.Repeat(`{"resourceLogs":[`, 1<<20), 400},
 		"a million records": {encodingProtobuf, "\x0a\x84\x89\x7a\x12\x80\x89\x7a" + strings.Repeat("\x12\x00", 1_000_000), 413},
 		"a million keys":    {encodingJSON, `{"resourceLogs":[{"resource":{"attributes":[` + strings.Repeat(`{},`, 1_000_000) + `{}]}}]}`, 413},
+		"a million texts":   {encodingProtobuf, "\x0a\x88\x89\x7a\x0a\x84\x89\x7a\x1a\x80\x89\x7a" + strings.Repeat("\x1a\x00", 1_000_000), 413},
 		"a million members": {encodingJSON, `{` + strings.Repeat(`"x":1,`, 1_000_000) + `"x":1}`, 400},
 	} {
 		r := postOTLP(t, url, c.form, c.body)

@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receiverhelper"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.uber.org/zap"
 
@@ -80,8 +81,9 @@ func newReceiver(config *Config, set receiver.Settings, next consumer.Logs) (*au
 
 // Start begins to listen. It returns once the endpoints take connections.
 func (r *auditReceiver) Start(ctx context.Context, host component.Host) error {
+	named := metric.WithAttributeSet(attribute.NewSet(attribute.String("receiver", r.settings.ID.String())))
 	err := r.telemetry.RegisterReceiverAuditInFlightBytesCallback(func(_ context.Context, o metric.Int64Observer) error {
-		o.Observe(r.budget.used.Load())
+		o.Observe(r.budget.used.Load(), named)
 		return nil
 	})
 	if err != nil {

@@ -646,7 +646,7 @@ func TestCleanShutdownReportsNothing(t *testing.T) {
 func TestTelemetry(t *testing.T) {
 	tel := componenttest.NewTelemetry()
 	defer func() { assert.NoError(t, tel.Shutdown(context.Background())) }()
-	_, url := start(t, testConfig(), metadatatest.NewSettings(tel), componenttest.NewNopHost(), func(ctx context.Context, logs plog.Logs) error {
+	r, url := start(t, testConfig(), metadatatest.NewSettings(tel), componenttest.NewNopHost(), func(ctx context.Context, logs plog.Logs) error {
 		if logs.LogRecordCount() == 3 {
 			return receipt.Unavailable("full", time.Second)
 		}
@@ -665,7 +665,9 @@ func TestTelemetry(t *testing.T) {
 	metadatatest.AssertEqualReceiverAuditRequests(t, tel, []metricdata.DataPoint[int64]{
 		point(3, attribute.Int("status_code", 200)), point(1, attribute.Int("status_code", 400)), point(1, attribute.Int("status_code", 503)),
 	}, metricdatatest.IgnoreTimestamp(), metricdatatest.IgnoreExemplars())
-	metadatatest.AssertEqualReceiverAuditInFlightBytes(t, tel, []metricdata.DataPoint[int64]{point(0)}, metricdatatest.IgnoreTimestamp(), metricdatatest.IgnoreExemplars())
+	metadatatest.AssertEqualReceiverAuditInFlightBytes(t, tel, []metricdata.DataPoint[int64]{
+		point(0, attribute.String("receiver", r.settings.ID.String())),
+	}, metricdatatest.IgnoreTimestamp(), metricdatatest.IgnoreExemplars())
 	accepted, err := tel.GetMetric("otelcol_receiver_accepted_log_records")
 	require.NoError(t, err)
 	assert.Equal(t, int64(3), accepted.Data.(metricdata.Sum[int64]).DataPoints[0].Value)

@@ -90,13 +90,10 @@ func readBody(req *http.Request, maxBody int64, into text, taken *share) error {
 		return &http.MaxBytesError{Limit: maxBody}
 	}
 	if req.ContentLength > 0 {
-		if err := taken.fits(req.ContentLength); err != nil {
-			return err
-		}
 		// What is only announced holds little: many who announce and do not
 		// send must not keep others out.
 		first := min(req.ContentLength, announcedBytes)
-		if err := taken.grow(first); err != nil {
+		if err := taken.admit(first, req.ContentLength); err != nil {
 			return err
 		}
 		into.Grow(int(first))
@@ -116,8 +113,8 @@ type bodyWriter struct {
 }
 
 func (w *bodyWriter) Write(p []byte) (int, error) {
-	if more := int64(w.text.Len()+len(p)) - w.taken.size; more > 0 {
-		if err := w.taken.grow(more); err != nil {
+	if more := int64(w.text.Len()+len(p)) - w.taken.size.Load(); more > 0 {
+		if err := w.taken.admit(more, more); err != nil {
 			return 0, err
 		}
 	}
@@ -144,7 +141,8 @@ func decode(text string, who *caller, taken *share) (*batch, error) {
 		if ended := b.judge(err, build.resource, record, who); ended {
 			return b, nil
 		}
-		if err := taken.grow(bytesPerRecord + bytesPerValue*int64(reader.Values())); err != nil {
+		size := bytesPerRecord + bytesPerValue*int64(reader.Values())
+		if err := taken.admit(size, size); err != nil {
 			return b, err
 		}
 		build.end(err == nil)

@@ -16,13 +16,18 @@ const (
 	codeUnsealedExporter Code = "unsealed-exporter"
 	codeSecondSeal       Code = "second-seal"
 
-	codePlaintextDoor  Code = "plaintext-door"
-	codeOpenDoor       Code = "open-door"
-	codeTenantHeader   Code = "tenant-header"
-	codeKafkaMarks     Code = "kafka-marks-early"
-	codeReceiverDrops  Code = "receiver-drops-refused"
-	codeReceiverOffset Code = "receiver-forgets-offset"
-	codeReceiverOther  Code = "receiver-unknown"
+	codePlaintextDoor   Code = "plaintext-door"
+	codeOpenDoor        Code = "open-door"
+	codePlaintextAsked  Code = "plaintext-asked"
+	codeInsecureIdle    Code = "insecure-unneeded"
+	codeTenantHeader    Code = "tenant-header"
+	codeCallersBypassed Code = "callers-bypassed"
+	codeCallerUnbounded Code = "caller-unbounded"
+	codeRuleUnreached   Code = "rule-unreached"
+	codeKafkaMarks      Code = "kafka-marks-early"
+	codeReceiverDrops   Code = "receiver-drops-refused"
+	codeReceiverOffset  Code = "receiver-forgets-offset"
+	codeReceiverOther   Code = "receiver-unknown"
 
 	codeAsyncBefore   Code = "answers-before-seal"
 	codeSampledBefore Code = "sampled-before-seal"
@@ -51,6 +56,7 @@ const (
 	codeRetryOff       Code = "retry-off"
 	codeRetryEnds      Code = "retry-gives-up"
 	codeExporterBuffer Code = "exporter-buffers"
+	codePlaintextSink  Code = "plaintext-sink"
 
 	codeTimeoutCut   Code = "timeout-cut"
 	codeTimeoutOrder Code = "timeout-order"
@@ -67,13 +73,18 @@ var severities = map[Code]Severity{
 	codeUnsealedExporter: Error,
 	codeSecondSeal:       Error,
 
-	codePlaintextDoor:  Error,
-	codeOpenDoor:       Warning,
-	codeTenantHeader:   Warning,
-	codeKafkaMarks:     Warning,
-	codeReceiverDrops:  Warning,
-	codeReceiverOffset: Warning,
-	codeReceiverOther:  Warning,
+	codePlaintextDoor:   Error,
+	codeOpenDoor:        Warning,
+	codePlaintextAsked:  Warning,
+	codeInsecureIdle:    Warning,
+	codeTenantHeader:    Warning,
+	codeCallersBypassed: Warning,
+	codeCallerUnbounded: Warning,
+	codeRuleUnreached:   Warning,
+	codeKafkaMarks:      Warning,
+	codeReceiverDrops:   Warning,
+	codeReceiverOffset:  Warning,
+	codeReceiverOther:   Warning,
 
 	codeAsyncBefore:   Error,
 	codeSampledBefore: Error,
@@ -102,6 +113,7 @@ var severities = map[Code]Severity{
 	codeRetryOff:       Error,
 	codeRetryEnds:      Error,
 	codeExporterBuffer: Error,
+	codePlaintextSink:  Warning,
 
 	codeTimeoutCut:   Error,
 	codeTimeoutOrder: Warning,

@@ -100,6 +100,7 @@ var checks = []func(*examination){
 	(*examination).checkKept,
 	(*examination).checkShared,
 	(*examination).checkReceivers,
+	(*examination).checkCallers,
 	(*examination).checkProcessors,
 	(*examination).checkExporters,
 	(*examination).checkTimeouts,

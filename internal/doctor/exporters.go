@@ -58,6 +58,7 @@ func (e *examination) checkExporters() {
 			}
 			if isAudit(x) {
 				e.checkOurExporter(x)
+				e.checkPlaintextSink(x)
 			} else {
 				e.checkStockExporter(x)
 			}

@@ -25,8 +25,7 @@ func (e *examination) checkReceivers() {
 func (e *examination) checkReceiver(r *part) {
 	switch {
 	case r.is(auditType):
-		e.checkDoor(r, defaultAuditEndpoint, "http")
-		e.checkProtocol(r, "127.0.0.1:4317", "grpc")
+		e.checkOurDoors(r)
 		e.checkTenantHeader(r)
 	case r.is("otlp"):
 		e.checkProtocol(r, "localhost:4317", "protocols", "grpc")
@@ -43,38 +42,58 @@ func (e *examination) checkReceiver(r *part) {
 	}
 }
 
-// checkProtocol judges one server of a receiver, if it is on.
-func (e *examination) checkProtocol(r *part, fallback string, keys ...string) {
-	n := r.node.at(keys...)
-	if n == nil {
-		return
+// checkOurDoors judges the servers of an audit receiver, and whether it is told
+// to bear plaintext for nothing.
+func (e *examination) checkOurDoors(r *part) {
+	plain := e.checkDoor(r, defaultAuditEndpoint, "http")
+	plain = e.checkProtocol(r, "127.0.0.1:4317", "grpc") || plain
+	if bears, ok := e.boolean(r, false, "insecure"); ok && bears && !plain {
+		e.found(codeInsecureIdle, r, []string{"insecure"},
+			"no endpoint of this receiver takes plaintext from other machines: once one does, nothing refuses it any more",
+			"remove `insecure: true`")
 	}
-	if enabled, ok := n.at("enabled").boolean(); ok && !enabled {
-		return
-	}
-	e.checkDoor(r, fallback, keys...)
 }
 
-// checkDoor judges a server that the audit events come in by.
-func (e *examination) checkDoor(r *part, fallback string, keys ...string) {
+// checkProtocol judges one server of a receiver, if it is on. See checkDoor.
+func (e *examination) checkProtocol(r *part, fallback string, keys ...string) (plain bool) {
+	n := r.node.at(keys...)
+	if n == nil {
+		return false
+	}
+	if enabled, ok := n.at("enabled").boolean(); ok && !enabled {
+		return false
+	}
+	return e.checkDoor(r, fallback, keys...)
+}
+
+// checkDoor judges a server that the audit events come in by. It is plain if
+// other machines reach it without TLS, or may.
+func (e *examination) checkDoor(r *part, fallback string, keys ...string) (plain bool) {
 	at := func(key string) []string { return append(keys[:len(keys):len(keys)], key) }
 	if n := r.node.at(keys...); n.unknown() {
 		e.unresolved(n, r.path(keys...))
-		return
+		return true
 	}
 	if transport, ok := e.string(r, "tcp", at("transport")...); ok && strings.HasPrefix(transport, "unix") {
-		return
+		return false
 	}
 	protected := e.has(r, at("tls")...)
 	authenticated := e.has(r, at("auth")...) || protected && !r.node.at(append(at("tls"), "client_ca_file")...).unset()
 	if protected && authenticated {
-		return
+		return false
 	}
 	endpoint, ok := e.endpoint(r, fallback, at("endpoint")...)
 	if !ok || loopback(endpoint) {
-		return
+		return !ok
 	}
-	if !protected {
+	bears, _ := r.node.at("insecure").boolean()
+	switch {
+	case protected:
+	case bears && isAudit(r):
+		e.found(codePlaintextAsked, r, at("endpoint"),
+			"`insecure: true` has "+shorten(endpoint)+" take audit events in plaintext from other machines: whoever listens on the way reads them, before redaction, and the credentials of their senders",
+			"set `"+join(at("tls")...)+"`, or make sure that a service mesh or a gateway on the same machine encrypts the way")
+	default:
 		e.found(codePlaintextDoor, r, at("endpoint"),
 			shorten(endpoint)+" is reachable from other machines, without TLS: whoever listens on the way reads audit events, before redaction, and the credentials of their senders",
 			"set `"+join(at("tls")...)+"`: `{cert_file: …, key_file: …}`, or listen on 127.0.0.1")
@@ -84,6 +103,7 @@ func (e *examination) checkDoor(r *part, fallback string, keys ...string) {
 			shorten(endpoint)+" takes events from whoever reaches it: evidence then says what anybody wrote",
 			"set `"+join(at("auth")...)+"`: `{authenticator: …}`, or `"+join(append(at("tls"), "client_ca_file")...)+"`")
 	}
+	return !protected
 }
 
 // endpoint is where a server listens. Its host may be known where its port is

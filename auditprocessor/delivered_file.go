@@ -1,0 +1,139 @@
+// Copyright The otelaudit Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditprocessor
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/otelaudit/otelaudit/internal/durable"
+	"github.com/otelaudit/otelaudit/internal/receipt"
+)
+
+// refusedFile holds, in the journal's directory, the coordinates of the records
+// that required sinks refused for good, so that who asks for one after a restart
+// is not told that it was delivered. It is a sequence of JSON lines; of several
+// for one coordinate the last counts. A line is synced before delivery goes on.
+// What a crash cut off is reported again by the sink, because the cursor had not
+// passed it.
+const refusedFile = "refused"
+
+// refusedLine is one line of the file.
+type refusedLine struct {
+	Origin string `json:"origin"`
+	Index  uint64 `json:"index,string"`
+	Sink   string `json:"sink,omitempty"` // empty: has it after all
+}
+
+// open reads the file in directory, if there is one, and says how many of its
+// lines could not be read.
+func (q *quarantineMemory) open(directory string) (damaged int, err error) {
+	q.path = filepath.Join(directory, refusedFile)
+	data, err := os.ReadFile(q.path)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read what sinks refused: %w", err)
+	}
+	complete := data[:bytes.LastIndexByte(data, '\n')+1] // what is behind it was being written
+	for text := range bytes.Lines(complete) {
+		var line refusedLine
+		if json.Unmarshal(text, &line) != nil || line.Origin == "" {
+			damaged++
+			continue
+		}
+		action := receipt.Quarantined
+		if line.Sink == "" {
+			action = receipt.Replayed
+		}
+		q.note(&receipt.Report{Action: action, Origin: line.Origin, Index: line.Index, Sink: line.Sink})
+	}
+	return damaged, nil
+}
+
+// save makes durable what was noted. Where the file cannot be appended to, or
+// has grown too long, it is written anew, with what could not be saved before.
+func (q *quarantineMemory) save(r *receipt.Report) error {
+	if q.path == "" || r.Action == receipt.Dropped {
+		return nil
+	}
+	if q.file == nil || q.lines >= 2*maxRemembered {
+		return q.rewrite()
+	}
+	line := refusedLine{Origin: r.Origin, Index: r.Index, Sink: r.Sink}
+	if r.Action == receipt.Replayed {
+		line.Sink = ""
+	}
+	err := json.NewEncoder(q.file).Encode(line)
+	if err == nil {
+		err = q.file.Sync()
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write what sinks refused: %w", err), q.letGo())
+	}
+	q.lines++
+	return nil
+}
+
+func (q *quarantineMemory) rewrite() error {
+	var data bytes.Buffer
+	encoder := json.NewEncoder(&data)
+	lines := 0
+	for _, line := range q.remembered() {
+		if err := encoder.Encode(line); err != nil {
+			return fmt.Errorf("write what sinks refused: %w", err)
+		}
+		lines++
+	}
+	err := q.letGo()
+	if err == nil {
+		err = durable.WriteFile(q.path, data.Bytes())
+	}
+	if err == nil {
+		q.file, err = os.OpenFile(q.path, os.O_WRONLY|os.O_APPEND, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("write what sinks refused: %w", err)
+	}
+	q.lines, q.unsaved = lines, false
+	return nil
+}
+
+// remembered is what there is to save, oldest first.
+func (q *quarantineMemory) remembered() []refusedLine {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	lines := make([]refusedLine, 0, len(q.known))
+	for _, at := range q.order {
+		if sink, known := q.known[at]; known {
+			lines = append(lines, refusedLine{Origin: at.origin, Index: at.index, Sink: sink})
+		}
+	}
+	return lines
+}
+
+// letGo closes the file that is appended to.
+func (q *quarantineMemory) letGo() error {
+	q.unsaved = true
+	if q.file == nil {
+		return nil
+	}
+	file := q.file
+	q.file = nil
+	return file.Close()
+}
+
+// close saves what is left.
+func (q *quarantineMemory) close() error {
+	var err error
+	if q.unsaved {
+		err = q.rewrite()
+	}
+	return errors.Join(err, q.letGo())
+}

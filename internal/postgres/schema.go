@@ -124,7 +124,7 @@ func (t Table) applied(m migration) string {
 // Migrate applies the migrations that are missing, all or none. Several may call
 // it at once. An error wraps ErrVersion where the tables are newer, ErrForeign
 // where the name is taken.
-func (t Table) Migrate(ctx context.Context, conn *pgx.Conn) error {
+func (t Table) Migrate(ctx context.Context, conn Beginner) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, trustedPath+t.lock()+t.prepare(), pgx.QueryExecModeSimpleProtocol); err != nil {
 			err = Clean(err)
@@ -148,6 +148,11 @@ func (t Table) Migrate(ctx context.Context, conn *pgx.Conn) error {
 		}
 		return nil
 	})
+}
+
+// Beginner is a connection, a transaction or a pool.
+type Beginner interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
 // Querier is a connection, a transaction or a pool.

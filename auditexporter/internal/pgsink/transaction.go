@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -95,10 +94,9 @@ func (t *transaction) look(ctx context.Context) error {
 	shares := t.shares()
 	batch := &pgx.Batch{}
 	var said server
-	batch.Queue(setTimeout+", pg_catalog.set_config('enable_seqscan', 'off', true), "+settings,
-		strconv.FormatInt(t.config.StatementTimeout.Milliseconds(), 10)).QueryRow(func(row pgx.Row) error {
-		var timeout, scan string
-		if err := row.Scan(append([]any{&timeout, &scan}, said.into()...)...); err != nil {
+	batch.Queue("SELECT pg_catalog.set_config('enable_seqscan', 'off', true), " + settings).QueryRow(func(row pgx.Row) error {
+		var scan string
+		if err := row.Scan(append([]any{&scan}, said.into()...)...); err != nil {
 			return err
 		}
 		return said.check()

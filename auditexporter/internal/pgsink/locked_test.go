@@ -71,6 +71,28 @@ func TestTablesThatSomebodyElseMakes(t *testing.T) {
 	write(t, open(t, config), batch...)
 }
 
+// A commit whose wait for the standbys was cut off is visible and may still be
+// lost with the primary: that it is there does not acknowledge it.
+func TestCommitThatNoStandbyHas(t *testing.T) {
+	dsn := pgtest.Start(t).Database(t)
+	m := sinktest.NewMaker(sinktest.Origin)
+	s := open(t, testConfig(t, dsn))
+	write(t, s, m.Records(t, 1)...)
+	batch := []sink.Entry{m.Record(t, nil), m.Checkpoint(t)}
+	run(t, dsn, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
+	attempt := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		_, err := s.Write(ctx, batch, noRefusal)
+		return err
+	}
+	require.Error(t, attempt())
+	require.Eventually(t, func() bool { return one[int](t, dsn, "SELECT count(*) FROM audit_events") == 2 }, time.Minute, time.Millisecond)
+	require.Error(t, attempt(), "no standby has it")
+	run(t, dsn, "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+	assert.Equal(t, 2, write(t, s, batch...).Repeated)
+}
+
 // endsSoon fails the test if a call hangs, and returns what it returned.
 func endsSoon(t *testing.T, call func() error) error {
 	t.Helper()

@@ -108,16 +108,16 @@ func (s *Sink) setReady(ready bool) {
 
 const settings = "pg_catalog.current_setting('server_version_num')::integer, pg_catalog.current_setting('server_encoding')," +
 	" pg_catalog.current_setting('fsync'), pg_catalog.current_setting('synchronous_commit')," +
-	" pg_catalog.current_setting('transaction_read_only')"
+	" pg_catalog.current_setting('transaction_read_only'), pg_catalog.current_setting('synchronous_standby_names')"
 
 // server is what the server says of itself.
 type server struct {
-	version                                int
-	encoding, fsync, synchronous, readOnly string
+	version                                          int
+	encoding, fsync, synchronous, readOnly, standbys string
 }
 
 func (s *server) into() []any {
-	return []any{&s.version, &s.encoding, &s.fsync, &s.synchronous, &s.readOnly}
+	return []any{&s.version, &s.encoding, &s.fsync, &s.synchronous, &s.readOnly, &s.standbys}
 }
 
 func checkServer(ctx context.Context, conn postgres.Querier) error {

@@ -287,6 +287,9 @@ func (s *Sink) transact(ctx context.Context, run func(*transaction) error) (resu
 	if err := run(&t); err != nil {
 		return sink.Result{}, err
 	}
+	if err := t.confirm(ctx); err != nil {
+		return sink.Result{}, err
+	}
 	start := time.Now()
 	if err := tx.Commit(ctx); err != nil {
 		return sink.Result{}, fmt.Errorf("commit: %w", postgres.Clean(err))

@@ -267,3 +267,24 @@ func TestStoppedBreakerDoesNotRest(t *testing.T) {
 		require.ErrorIs(t, b.try(t.Context()), errStopped)
 	})
 }
+
+// The end of the exporter ends the wait, also of one that is required and whose
+// caller would wait for as long as it takes.
+func TestShutdownEndsTheWait(t *testing.T) {
+	f := startWith(t, t.TempDir(), func(c *Config) {
+		c.CircuitBreaker = CircuitBreakerConfig{FailureThreshold: 1, Cooldown: time.Hour, HalfOpenMaxInFlight: 1}
+	})
+	f.obstruct(t)
+	var s sealer
+	logs := s.batch(t, 1)
+	require.Error(t, f.ConsumeLogs(t.Context(), logs))
+	waiting := make(chan error, 1)
+	go func() { waiting <- f.ConsumeLogs(context.Background(), logs) }()
+	require.NoError(t, f.Shutdown(t.Context()))
+	select {
+	case err := <-waiting:
+		require.Error(t, err, "it is delivered by the next start")
+	case <-time.After(20 * time.Second):
+		t.Fatal("the caller hangs")
+	}
+}

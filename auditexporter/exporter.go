@@ -108,6 +108,7 @@ func (e *auditExporter) openFile() (sink.Sink, error) {
 }
 
 func (e *auditExporter) shutdown(context.Context) error {
+	e.breaker.stop()
 	e.telemetry.Shutdown()
 	if e.sink == nil {
 		return nil

@@ -190,6 +190,7 @@ func (w *optionalWorker) lose(ctx context.Context, records int) {
 
 // tellMissed is the last word: nobody reads metrics any more.
 func (w *optionalWorker) tellMissed() {
+	w.settle(context.Background()) // what came meanwhile
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.missed > 0 {

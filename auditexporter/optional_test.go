@@ -272,7 +272,7 @@ func TestOptionalSinkIsHeardOf(t *testing.T) {
 	told := f.logs.FilterMessageSnippet("an optional audit sink takes nothing").All()
 	require.Len(t, told, 1)
 	assert.Equal(t, zap.WarnLevel, told[0].Level)
-	assert.Contains(t, told[0].ContextMap()["error"], "401 Unauthorized: renew what")
+	assert.Contains(t, told[0].ContextMap()["error"], http.StatusText(http.StatusUnauthorized)+": renew what")
 	require.NoError(t, f.Shutdown(t.Context()))
 	told = f.logs.FilterMessageSnippet("missed records since the start").All()
 	require.Len(t, told, 1)

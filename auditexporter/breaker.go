@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
 )
 
 // errStopped says that the exporter shuts down: nobody waits any more.
@@ -38,6 +40,7 @@ type breaker struct {
 	state    breakerState
 	failures int           // in a row, while closed
 	until    time.Time     // when open: from then on there are trials
+	rest     time.Time     // until then the sink asked to be left alone, in whatever state
 	trials   int           // under way
 	changed  chan struct{} // closed, and replaced, at each change
 	stopped  chan struct{} // closed by stop
@@ -49,7 +52,7 @@ func newBreaker(config CircuitBreakerConfig, report func(breakerState)) *breaker
 
 // do calls call, once the breaker lets it. failed says whether its error means
 // that the sink is ill; where the caller left meanwhile it means neither that nor
-// the contrary. An error of do's own means that call was not called: the context
+// the contrary, nor where the sink asked for a rest, which it gets. An error of do's own means that call was not called: the context
 // ended first, or the exporter shuts down.
 func (b *breaker) do(ctx context.Context, call func() error, failed func(error) bool) error {
 	trial, err := b.enter(ctx)
@@ -57,9 +60,13 @@ func (b *breaker) do(ctx context.Context, call func() error, failed func(error) 
 		return err
 	}
 	err = call()
-	if err != nil && ctx.Err() != nil {
-		b.forget(trial)
-	} else {
+	var later *sink.LaterError
+	switch {
+	case err != nil && ctx.Err() != nil:
+		b.forget(trial, time.Time{})
+	case errors.As(err, &later):
+		b.forget(trial, later.At)
+	default:
 		b.leave(trial, err != nil && failed(err))
 	}
 	return err
@@ -72,7 +79,7 @@ func (b *breaker) enter(ctx context.Context) (trial bool, err error) {
 			return trial, nil
 		}
 		if err := b.wait(ctx, wait, changed); err != nil {
-			return false, fmt.Errorf("circuit breaker is open: %w", err)
+			return false, fmt.Errorf("held back, by the open circuit breaker or as the sink asked: %w", err)
 		}
 	}
 }
@@ -82,6 +89,9 @@ func (b *breaker) enter(ctx context.Context) (trial bool, err error) {
 func (b *breaker) ask() (trial, entered bool, wait time.Duration, changed chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if wait := time.Until(b.rest); wait > 0 {
+		return false, false, wait, b.changed
+	}
 	if b.state == breakerOpen {
 		if wait := time.Until(b.until); wait > 0 {
 			return false, false, wait, b.changed
@@ -136,10 +146,13 @@ func (b *breaker) leave(trial, failed bool) {
 	}
 }
 
-// forget ends a call that says nothing of the sink.
-func (b *breaker) forget(trial bool) {
+// forget ends a call that does not say how the sink is. Until rest nobody calls.
+func (b *breaker) forget(trial bool, rest time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if rest.After(b.rest) {
+		b.rest = rest
+	}
 	if trial {
 		b.trials--
 		b.set(b.state) // somebody else may try

@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
 )
 
 var errDown = errors.New("down")
@@ -137,7 +139,7 @@ func TestOpenBreakerEndsWithTheContext(t *testing.T) {
 		defer cancel()
 		err := b.try(ctx)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.ErrorContains(t, err, "circuit breaker is open")
+		require.ErrorContains(t, err, "open circuit breaker")
 		assert.Equal(t, 3, b.calls)
 	})
 }
@@ -201,4 +203,88 @@ func TestCallersWhoLeaveKeepTheCount(t *testing.T) {
 		}, func(error) bool { return true })
 	}
 	assert.Equal(t, breakerOpen, b.now())
+}
+
+// A sink that asks for a rest gets it, whatever the cool-down is: no call comes
+// before, and that it asked does not open the breaker.
+func TestBreakerRestsAsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBreakerTest()
+		var calls []time.Duration
+		start := time.Now()
+		try := func(answer error, rest time.Duration) error {
+			return b.do(t.Context(), func() error {
+				calls = append(calls, time.Since(start))
+				if rest > 0 {
+					return &sink.LaterError{At: time.Now().Add(rest), Cause: answer}
+				}
+				return answer
+			}, func(error) bool { return true })
+		}
+		require.ErrorIs(t, try(errDown, 0), errDown)
+		require.ErrorIs(t, try(errDown, 0), errDown)
+		for range 5 {
+			require.ErrorIs(t, try(errDown, time.Second), errDown)
+		}
+		require.NoError(t, try(nil, 0))
+		assert.Equal(t, []time.Duration{0, 0, 0, time.Second, 2 * time.Second, 3 * time.Second, 4 * time.Second, 5 * time.Second}, calls)
+		assert.Empty(t, b.states)
+	})
+}
+
+// A trial that is answered so decides nothing; those who wait have the rest as
+// well, and one of them tries then.
+func TestTrialThatIsAskedToRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBreakerTest()
+		b.openIt(t)
+		start := time.Now()
+		require.Error(t, b.do(t.Context(), func() error {
+			return &sink.LaterError{At: time.Now().Add(3 * time.Second), Cause: errDown}
+		}, func(error) bool { return true }))
+		assert.Equal(t, breakerHalfOpen, b.now())
+		b.down = false
+		done := make(chan error, 4)
+		for range 4 {
+			go func() { done <- b.try(t.Context()) }()
+		}
+		for range 4 {
+			require.NoError(t, <-done)
+		}
+		assert.Equal(t, 13*time.Second, time.Since(start), "the cool-down and the rest")
+		assert.Equal(t, breakerClosed, b.now())
+	})
+}
+
+// A rest does not outlast a shutdown.
+func TestStoppedBreakerDoesNotRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBreakerTest()
+		require.Error(t, b.do(t.Context(), func() error {
+			return &sink.LaterError{At: time.Now().Add(time.Hour), Cause: errDown}
+		}, func(error) bool { return true }))
+		b.stop()
+		require.ErrorIs(t, b.try(t.Context()), errStopped)
+	})
+}
+
+// The end of the exporter ends the wait, also of one that is required and whose
+// caller would wait for as long as it takes.
+func TestShutdownEndsTheWait(t *testing.T) {
+	f := startWith(t, t.TempDir(), func(c *Config) {
+		c.CircuitBreaker = CircuitBreakerConfig{FailureThreshold: 1, Cooldown: time.Hour, HalfOpenMaxInFlight: 1}
+	})
+	f.obstruct(t)
+	var s sealer
+	logs := s.batch(t, 1)
+	require.Error(t, f.ConsumeLogs(t.Context(), logs))
+	waiting := make(chan error, 1)
+	go func() { waiting <- f.ConsumeLogs(context.Background(), logs) }()
+	require.NoError(t, f.Shutdown(t.Context()))
+	select {
+	case err := <-waiting:
+		require.Error(t, err, "it is delivered by the next start")
+	case <-time.After(20 * time.Second):
+		t.Fatal("the caller hangs")
+	}
 }

@@ -60,7 +60,7 @@ func (e *auditExporter) breakerChanged(state breakerState) {
 	e.telemetry.breakerState(state)
 	if state == breakerOpen {
 		e.settings.Logger.Warn("the circuit breaker is open: the sink fails, batches wait",
-			zap.Duration("cooldown", e.config.CircuitBreaker.Cooldown))
+			zap.Stringer("cooldown", e.config.CircuitBreaker.Cooldown))
 	} else {
 		e.settings.Logger.Info("the circuit breaker changed", zap.Stringer("state", state))
 	}
@@ -108,6 +108,7 @@ func (e *auditExporter) openFile() (sink.Sink, error) {
 }
 
 func (e *auditExporter) shutdown(context.Context) error {
+	e.breaker.stop()
 	e.telemetry.Shutdown()
 	if e.sink == nil {
 		return nil

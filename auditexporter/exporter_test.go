@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -30,6 +31,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/otelaudit/otelaudit/audit"
@@ -501,6 +503,22 @@ func assertCountOf(t *testing.T, f *fixture, want int64, assertEqual assertMetri
 	t.Helper()
 	assertEqual(t, f.telemetry, []metricdata.DataPoint[int64]{{Value: want, Attributes: attributes}},
 		metricdatatest.IgnoreTimestamp(), metricdatatest.IgnoreExemplars())
+}
+
+// The log says how long the breaker stays open, with the unit.
+func TestBreakerWarningHasAUnit(t *testing.T) {
+	f := startWith(t, t.TempDir(), func(c *Config) {
+		c.CircuitBreaker = CircuitBreakerConfig{FailureThreshold: 1, Cooldown: 90 * time.Second, HalfOpenMaxInFlight: 1}
+	})
+	f.obstruct(t)
+	var s sealer
+	require.Error(t, f.ConsumeLogs(t.Context(), s.batch(t, 1)))
+	warnings := f.logs.FilterMessageSnippet("the circuit breaker is open").All()
+	require.Len(t, warnings, 1)
+	text, err := zapcore.NewJSONEncoder(zapcore.EncoderConfig{EncodeDuration: zapcore.SecondsDurationEncoder}).
+		EncodeEntry(warnings[0].Entry, warnings[0].Context)
+	require.NoError(t, err)
+	assert.Contains(t, text.String(), `"cooldown":"1m30s"`)
 }
 
 // Many callers at once, as a queue with several consumers has them.

@@ -158,6 +158,27 @@ func TestW19ExpiredTokenLosesNothing(t *testing.T) {
 	f.assertNoContentInLogs(t)
 }
 
+// An endpoint that says when to come again is written to then, and not after a
+// cool-down that is longer.
+func TestHTTPRetryAfterOpensNoBreaker(t *testing.T) {
+	r := receivertest.New(t, receivertest.Config{Format: "ndjson"})
+	f := startHTTP(t, r, func(c *HTTPConfig) { c.Format = "ndjson" })
+	r.Next(receivertest.Fault{Status: http.StatusTooManyRequests, Header: map[string]string{"Retry-After": "1"}})
+	var s sealer
+	logs := s.batch(t, 3)
+	start := time.Now()
+	require.ErrorContains(t, f.ConsumeLogs(t.Context(), logs), "429")
+	for range 10 { // as the processor does: each waits instead of failing
+		if f.ConsumeLogs(t.Context(), logs) == nil {
+			break
+		}
+	}
+	assert.Len(t, r.Lines(), 3)
+	assert.GreaterOrEqual(t, time.Since(start), time.Second)
+	assert.Len(t, r.Requests(), 2, "nothing is sent before")
+	assert.Empty(t, f.logs.FilterMessageSnippet("circuit breaker").All())
+}
+
 // A record that the endpoint refuses for good goes to quarantine, is reported to
 // be sealed, and is sent once more when an operator asks for that.
 func TestHTTPQuarantineAndReplay(t *testing.T) {

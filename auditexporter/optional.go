@@ -5,6 +5,7 @@ package auditexporter
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -85,10 +86,13 @@ const farewell = 2 * time.Second
 // in the queue.
 func (l *optionalLogs) Shutdown(ctx context.Context) error {
 	l.worker.audit.breaker.stop()
+	l.worker.settle(ctx) // while there are still metrics
 	timer := time.AfterFunc(farewell, l.worker.end)
 	defer timer.Stop()
 	defer l.worker.end()
-	return l.Logs.Shutdown(ctx)
+	err := l.Logs.Shutdown(ctx)
+	l.worker.tellMissed()
+	return err
 }
 
 // optionalWorker stores what comes out of the queue. Safe for concurrent use.
@@ -100,8 +104,14 @@ type optionalWorker struct {
 	mu     sync.Mutex
 	seen   sighting // guarded by mu; the newest batch
 	queued bool     // guarded by mu; whether the queue took that
-	missed int      // guarded by mu; records since the queue took something
-	code   string   // guarded by mu; how the last attempt at the sink ended, see receipt.Attempt
+	// guarded by mu; of the newest batch, if the queue did not take it. It may
+	// come again and be taken: it is counted when another one comes, or none.
+	pending int
+	full    bool    // guarded by mu; the queue did not take the newest batch
+	missed  int     // guarded by mu; records that were counted as missed
+	before  int     // guarded by mu; those of them from before the queue was full
+	told    ailment // guarded by mu; what the log was told of the sink
+	code    string  // guarded by mu; how the last attempt at the sink ended, see receipt.Attempt
 }
 
 // last is what can be said of a sink whose attempts nobody waits for.
@@ -137,21 +147,73 @@ func (w *optionalWorker) has(s sighting) bool {
 func (w *optionalWorker) taken(ctx context.Context, s sighting, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	again := w.seen == s
-	w.seen, w.queued = s, err == nil
+	if w.seen != s || s.first.Origin == "" {
+		w.count(ctx, w.pending)
+	}
+	w.seen, w.queued, w.pending = s, err == nil, 0
 	logger := w.audit.settings.Logger
 	switch {
-	case err != nil && again:
 	case err != nil:
-		w.audit.telemetry.ExporterAuditMissedRecords.Add(ctx, int64(s.records), w.audit.telemetry.exporter)
-		if w.missed == 0 {
+		if w.pending = s.records; !w.full {
+			w.full, w.before = true, w.missed
 			logger.Error("an optional audit sink misses records: they are in the required sinks only", zap.Error(err))
 		}
-		w.missed += s.records
-	case w.missed > 0:
-		logger.Warn("an optional audit sink takes records again", zap.Int("missed_records", w.missed))
-		w.missed = 0
+	case w.full:
+		w.full = false
+		logger.Warn("the queue of an optional audit sink takes records again", zap.Int("missed_records", w.missed-w.before))
 	}
+}
+
+// count adds records that the sink will not get. Call it with mu held.
+func (w *optionalWorker) count(ctx context.Context, records int) {
+	if records == 0 {
+		return
+	}
+	w.missed += records
+	w.audit.telemetry.ExporterAuditMissedRecords.Add(ctx, int64(records), w.audit.telemetry.exporter)
+}
+
+// settle counts what does not come again.
+func (w *optionalWorker) settle(ctx context.Context) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.count(ctx, w.pending)
+	w.pending = 0
+}
+
+// lose counts a batch that was taken out of the queue in vain.
+func (w *optionalWorker) lose(ctx context.Context, records int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.count(ctx, records)
+}
+
+// tellMissed is the last word: nobody reads metrics any more.
+func (w *optionalWorker) tellMissed() {
+	w.settle(context.Background()) // what came meanwhile
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.missed > 0 {
+		w.audit.settings.Logger.Warn("an optional audit sink missed records since the start: they are in the required sinks only;"+
+			" `otelaudit verify` of its copy names them", zap.Int("missed_records", w.missed))
+	}
+}
+
+// tell has the log say when the sink does not take what it should, when that gets
+// worse, and when it is over; not with each attempt.
+func (w *optionalWorker) tell(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now, logger := ailmentOf(err), w.audit.settings.Logger
+	switch {
+	case now > w.told:
+		logger.Warn("an optional audit sink takes nothing: its records wait in its queue and are tried again", zap.Error(err))
+	case now == well && w.told != well:
+		logger.Info("an optional audit sink takes records again")
+	default:
+		return
+	}
+	w.told = now
 }
 
 // consume tries until the sink has logs. It gives up when the exporter shuts
@@ -163,13 +225,16 @@ func (w *optionalWorker) consume(ctx context.Context, logs plog.Logs) error {
 	wait := w.waits()
 	for started := time.Now(); ; {
 		err := w.audit.consume(ctx, logs)
+		if ctx.Err() == nil && !errors.Is(err, errStopped) && !consumererror.IsPermanent(err) { // else it says nothing of the sink
+			w.tell(err)
+		}
 		if err == nil {
 			return nil
 		}
 		retry := w.audit.config.Retry
 		late := retry.Enabled && retry.MaxElapsedTime > 0 && time.Since(started) >= retry.MaxElapsedTime
 		if late || consumererror.IsPermanent(err) || !w.pause(ctx, wait.NextBackOff()) {
-			w.audit.telemetry.ExporterAuditMissedRecords.Add(ctx, int64(logs.LogRecordCount()), w.audit.telemetry.exporter)
+			w.lose(ctx, logs.LogRecordCount())
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ package auditexporter
 
 import (
 	"context"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -14,7 +15,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/config/configoptional"
+	"go.uber.org/zap"
 
+	"github.com/otelaudit/otelaudit/auditexporter/internal/httpsink/receivertest"
 	"github.com/otelaudit/otelaudit/auditexporter/internal/metadatatest"
 	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
 	"github.com/otelaudit/otelaudit/internal/receipt"
@@ -204,7 +207,88 @@ func TestOptionalSinkTakesABatchOnce(t *testing.T) {
 	for range 5 {
 		require.NoError(t, f.ConsumeLogs(t.Context(), clone(large)))
 	}
-	assertCount(t, f, 1000, metadatatest.AssertEqualExporterAuditMissedRecords)
 	close(g.open)
 	require.Eventually(t, func() bool { return len(f.stored(t)) == 12 }, 30*time.Second, time.Millisecond)
+	require.NoError(t, f.ConsumeLogs(t.Context(), s.batch(t, 1)))
+	assertCount(t, f, 1000, metadatatest.AssertEqualExporterAuditMissedRecords)
+	last := f.logs.FilterMessageSnippet("takes records again").All()
+	require.Len(t, last, 1)
+	assert.EqualValues(t, 1000, last[0].ContextMap()["missed_records"])
+}
+
+// A batch that found the queue full, comes again and is taken then, is not
+// missed.
+func TestOptionalSinkGetsABatchLater(t *testing.T) {
+	f := startWith(t, t.TempDir(), func(c *Config) {
+		optional(c)
+		c.Queue.Get().QueueSize = 64 << 10
+		c.Timeout.Timeout = 0
+	})
+	audit := f.Logs.(*optionalLogs).worker.audit
+	g := &gate{Sink: audit.sink, began: make(chan struct{}), open: make(chan struct{})}
+	audit.sink = g
+	var s sealer
+	require.NoError(t, f.ConsumeLogs(t.Context(), s.batch(t, 2)))
+	<-g.began
+	large := s.batch(t, 10)
+	sent := 12
+	require.NoError(t, f.ConsumeLogs(t.Context(), clone(large)))
+	for f.logs.FilterMessageSnippet("misses records").Len() == 0 {
+		large = s.batch(t, 10)
+		sent += 10
+		require.NoError(t, f.ConsumeLogs(t.Context(), clone(large)))
+	}
+	close(g.open)
+	require.Eventually(t, func() bool { return len(f.stored(t)) == sent-10 }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool {
+		require.NoError(t, f.ConsumeLogs(t.Context(), clone(large))) // taken at last, and once
+		return len(f.stored(t)) == sent
+	}, 30*time.Second, time.Millisecond)
+	require.NoError(t, f.Shutdown(t.Context()))
+	assert.Empty(t, f.logs.FilterMessageSnippet("missed records since the start").All())
+	_, err := f.telemetry.GetMetric("otelcol_exporter_audit_missed_records")
+	assert.Error(t, err, "nothing was counted")
+}
+
+// What keeps an optional sink from taking records is in the log, once, without
+// content, and so is at the end what it missed.
+func TestOptionalSinkIsHeardOf(t *testing.T) {
+	r := receivertest.New(t, receivertest.Config{Format: "ndjson"})
+	for range 1000 {
+		r.Next(receivertest.Fault{Status: http.StatusUnauthorized, Body: "hush"})
+	}
+	directory := filepath.Join(t.TempDir(), "none")
+	f := startWith(t, directory, func(c *Config) {
+		optional(c)
+		block := defaultHTTPConfig()
+		block.Endpoint, block.Format = r.URL, "ndjson"
+		c.File = configoptional.None[FileConfig]()
+		c.HTTP = configoptional.Some(block)
+		c.Quarantine.Directory = directory + ".quarantine"
+	})
+	var s sealer
+	require.NoError(t, f.ConsumeLogs(t.Context(), s.batch(t, 3)))
+	require.Eventually(t, func() bool { return len(r.Requests()) > 10 }, time.Minute, time.Millisecond)
+	told := f.logs.FilterMessageSnippet("an optional audit sink takes nothing").All()
+	require.Len(t, told, 1)
+	assert.Equal(t, zap.WarnLevel, told[0].Level)
+	assert.Contains(t, told[0].ContextMap()["error"], http.StatusText(http.StatusUnauthorized)+": renew what")
+	require.NoError(t, f.Shutdown(t.Context()))
+	told = f.logs.FilterMessageSnippet("missed records since the start").All()
+	require.Len(t, told, 1)
+	assert.Equal(t, zap.WarnLevel, told[0].Level)
+	assert.EqualValues(t, 3, told[0].ContextMap()["missed_records"])
+	assertCount(t, f, 3, metadatatest.AssertEqualExporterAuditMissedRecords)
+	f.assertNoContentInLogs(t)
+}
+
+// It is told again when it gets worse, and when it is over.
+func TestOptionalSinkIsHeardOfAgain(t *testing.T) {
+	f := startWith(t, t.TempDir(), optional)
+	w := f.Logs.(*optionalLogs).worker
+	for _, err := range []error{errDown, errDown, sink.ErrOperator, errDown, sink.ErrOperator, nil, nil, errDown} {
+		w.tell(err)
+	}
+	assert.Len(t, f.logs.FilterMessageSnippet("takes nothing").All(), 3)
+	assert.Len(t, f.logs.FilterMessageSnippet("takes records again").All(), 1)
 }

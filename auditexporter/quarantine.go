@@ -40,7 +40,7 @@ type ward struct {
 	telemetry *telemetry
 
 	mu   sync.Mutex    // over every change of the directory
-	lock *durable.Lock // guarded by mu, nil once closed
+	lock *durable.Lock // guarded by mu, nil once closed: then the directory is not ours
 }
 
 // openWard makes the directory and locks it, so that what is wrong with it shows
@@ -92,6 +92,9 @@ func (a *admission) refuse(e *sink.Entry, reason string) error {
 func (w *ward) put(e *sink.Entry, reason string) (quarantine.Entry, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.lock == nil {
+		return quarantine.Entry{}, sink.ErrClosed
+	}
 	err := quarantine.Put(w.directory, &quarantine.Entry{
 		Link: e.Link, Hash: e.Hash, Sink: w.id, Reason: reason, At: time.Now(), Event: e.Event,
 	})
@@ -200,8 +203,11 @@ func (w *ward) replay(ctx context.Context, e *quarantine.Entry, reason string) e
 		return err
 	}
 	done := func() error {
-		w.telemetry.ExporterAuditReplayedRecords.Add(context.WithoutCancel(ctx), 1, w.telemetry.exporter)
-		return w.remove(e.Coordinate())
+		err := w.remove(e.Coordinate())
+		if err == nil { // else it is done once more
+			w.telemetry.ExporterAuditReplayedRecords.Add(context.WithoutCancel(ctx), 1, w.telemetry.exporter)
+		}
+		return err
 	}
 	delivery := receipt.DeliveryFrom(ctx)
 	if delivery == nil {
@@ -223,8 +229,11 @@ func (w *ward) drop(ctx context.Context, e *quarantine.Entry, reason string) err
 	}
 	r := report(e, receipt.Dropped, reason)
 	r.Sealed = func() error {
-		w.telemetry.ExporterAuditDroppedRecords.Add(context.WithoutCancel(ctx), 1, w.telemetry.exporter)
-		return w.remove(e.Coordinate())
+		err := w.remove(e.Coordinate())
+		if err == nil { // else it is done once more
+			w.telemetry.ExporterAuditDroppedRecords.Add(context.WithoutCancel(ctx), 1, w.telemetry.exporter)
+		}
+		return err
 	}
 	delivery.Report(r)
 	return nil
@@ -233,6 +242,9 @@ func (w *ward) drop(ctx context.Context, e *quarantine.Entry, reason string) err
 func (w *ward) remove(c quarantine.Coordinate) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.lock == nil {
+		return sink.ErrClosed
+	}
 	return quarantine.Remove(w.directory, c)
 }
 
@@ -242,7 +254,10 @@ func (w *ward) fail(ctx context.Context, c quarantine.Coordinate, action quarant
 	fields := []zap.Field{zap.Stringer("coordinate", c), zap.String("action", string(action)), zap.Error(cause)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	err := quarantine.Fail(w.directory, c, quarantine.Request{Action: action, At: time.Now(), Reason: cause.Error()})
+	err := sink.ErrClosed
+	if w.lock != nil {
+		err = quarantine.Fail(w.directory, c, quarantine.Request{Action: action, At: time.Now(), Reason: cause.Error()})
+	}
 	if err != nil {
 		fields = append(fields, zap.NamedError("note", err))
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/otelaudit/otelaudit/audit/chain"
 	"github.com/otelaudit/otelaudit/auditexporter/internal/metadata"
 	"github.com/otelaudit/otelaudit/auditexporter/internal/metadatatest"
+	"github.com/otelaudit/otelaudit/auditexporter/internal/sink"
 	"github.com/otelaudit/otelaudit/internal/durable"
 	"github.com/otelaudit/otelaudit/internal/quarantine"
 	"github.com/otelaudit/otelaudit/internal/receipt"
@@ -449,4 +450,21 @@ func TestSecondExporterOnQuarantine(t *testing.T) {
 	require.ErrorContains(t, err, "`quarantine::directory`")
 	require.NoError(t, e.Shutdown(t.Context()))
 	start(t, config.File.Get().Directory) // its lock is free again
+}
+
+// Once it is closed the directory is somebody else's: nothing in it is changed
+// any more.
+func TestClosedQuarantineIsLeftAlone(t *testing.T) {
+	f := start(t, t.TempDir())
+	var s sealer
+	d := &receipt.Delivery{}
+	require.NoError(t, f.ConsumeLogs(receipt.WithDelivery(t.Context(), d), s.poisoned(t)))
+	ask(t, f, quarantine.Drop, "not needed")
+	drops := f.deliver(t, s.batch(t, 1))
+	require.Len(t, drops, 1)
+	require.NoError(t, f.Shutdown(t.Context()))
+	require.ErrorIs(t, drops[0].Sealed(), sink.ErrClosed)
+	f.assertHeld(t)
+	_, err := f.telemetry.GetMetric("otelcol_exporter_audit_dropped_records")
+	require.Error(t, err, "the next start does it, and counts it then")
 }

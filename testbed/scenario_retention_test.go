@@ -27,7 +27,7 @@ func TestScenarioRetention(t *testing.T) {
 		for round := range 4 {
 			outcome := sendLoad(t, c, name+"-"+roundName(round), 300)
 			sent += len(outcome.Acknowledged)
-			<-time.After(time.Second) // files end with a checkpoint, at most one a second
+			covered(t, settings, outcome) // files end with a checkpoint
 		}
 		drained(t, c, time.Minute)
 		removed += metric(t, c, "otelcol_exporter_audit_removed_files")

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/otelaudit/otelaudit/audit/chain"
 	"github.com/otelaudit/otelaudit/testbed"
 )
 
@@ -73,6 +75,29 @@ func sendLoad(t *testing.T, c *testbed.Collector, name string, n int) *testbed.O
 	require.Empty(t, outcome.Surprises)
 	require.Empty(t, outcome.Unknown)
 	return outcome
+}
+
+// covered waits until a delivered checkpoint covers all that one life of the
+// collector acknowledged.
+func covered(t *testing.T, settings testbed.Settings, outcome *testbed.Outcome) {
+	t.Helper()
+	var origin string
+	var size uint64
+	for _, result := range outcome.Acknowledged {
+		index, err := strconv.ParseUint(result.Index, 10, 64)
+		require.NoError(t, err)
+		origin, size = result.Origin, max(size, index+1)
+	}
+	require.NotZero(t, size)
+	eventually(t, time.Minute, func() bool {
+		text, err := os.ReadFile(settings.Checkpoint())
+		if err != nil {
+			return false // the first one is still to come
+		}
+		c, err := chain.ParseCheckpoint(text)
+		require.NoError(t, err)
+		return c.Origin == origin && c.Size >= size
+	}, "a checkpoint covers what was sent")
 }
 
 // The file sink's directory is moved away, and a file stands in its place:

@@ -94,11 +94,15 @@ $do$;
 		"@migrations@", t.migrations(), "@schema@", `"`+t.schema+`"`).Replace(text)
 }
 
+// quiet leaves out that something is there already, which is as it should be.
+const quiet = "SET LOCAL client_min_messages = warning;\n"
+
 // trustedPath has the transaction find nobody's functions but PostgreSQL's.
 const trustedPath = "SET LOCAL search_path = pg_catalog, pg_temp;\n"
 
+// lock has no result, which psql would print.
 func (t Table) lock() string {
-	return fmt.Sprintf("SELECT pg_advisory_xact_lock(hashtextextended('%s migrations', %d));\n", t, lockKey)
+	return fmt.Sprintf("DO $do$ BEGIN PERFORM pg_advisory_xact_lock(hashtextextended('%s migrations', %d)); END $do$;\n", t, lockKey)
 }
 
 // Schema returns all SQL that makes the tables, for whom the collector has not
@@ -109,7 +113,7 @@ func (t Table) Schema() string {
 	fmt.Fprintf(&b, "-- Tables of otelaudit's PostgreSQL sink as %s. Run it as the role that is to own them;\n"+
 		"-- to make the roles %s and %s that role needs CREATEROLE.\n"+
 		"-- It may be run again, and brings older tables up to date.\n\n", t, t.Writer(), t.Reader())
-	b.WriteString("BEGIN;\n" + trustedPath + t.lock() + t.prepare())
+	b.WriteString("BEGIN;\n" + quiet + trustedPath + t.lock() + t.prepare())
 	for _, step := range t.migrationSteps() {
 		fmt.Fprintf(&b, "\n-- %s\n%s\n%s", step.name, step.sql, t.applied(step))
 	}
@@ -124,7 +128,7 @@ func (t Table) applied(m migration) string {
 // Migrate applies the migrations that are missing, all or none. Several may call
 // it at once. An error wraps ErrVersion where the tables are newer, ErrForeign
 // where the name is taken.
-func (t Table) Migrate(ctx context.Context, conn *pgx.Conn) error {
+func (t Table) Migrate(ctx context.Context, conn Beginner) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, trustedPath+t.lock()+t.prepare(), pgx.QueryExecModeSimpleProtocol); err != nil {
 			err = Clean(err)
@@ -148,6 +152,11 @@ func (t Table) Migrate(ctx context.Context, conn *pgx.Conn) error {
 		}
 		return nil
 	})
+}
+
+// Beginner is a connection, a transaction or a pool.
+type Beginner interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
 // Querier is a connection, a transaction or a pool.

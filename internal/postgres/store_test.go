@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -158,6 +159,45 @@ func TestMigrateFromEachVersion(t *testing.T) {
 		require.NoError(t, table.Migrate(t.Context(), conn))
 		require.NoError(t, table.CheckVersion(t.Context(), conn))
 	}
+}
+
+// Who runs the printed schema reads only what matters: nothing where all is well,
+// and which role is missing where it is not.
+func TestSchemaIsQuiet(t *testing.T) {
+	dsn := pgtest.Database(t)
+	config, err := pgx.ParseConfig(dsn)
+	require.NoError(t, err)
+	var said []string
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { said = append(said, n.Severity+": "+n.Message) }
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, conn.Close(context.Background())) })
+	schema := func(table string) {
+		results, err := conn.PgConn().Exec(t.Context(), testTable(t, table).Schema()).ReadAll()
+		require.NoError(t, err)
+		for _, result := range results {
+			assert.Empty(t, result.FieldDescriptions, "a result that psql prints")
+		}
+	}
+	for range 2 { // the second time everything is there
+		schema(DefaultTable)
+		assert.Empty(t, said)
+	}
+	assert.Equal(t, "notice", setting(t, conn, "client_min_messages"), "only for this")
+
+	powerless := fmt.Sprintf("powerless_%d", time.Now().UnixNano())
+	run(t, conn, "CREATE ROLE "+powerless, "GRANT CREATE ON SCHEMA public TO "+powerless, "SET ROLE "+powerless)
+	schema("other_" + powerless[len(powerless)-6:])
+	run(t, conn, "RESET ROLE", "DROP OWNED BY "+powerless, "DROP ROLE "+powerless)
+	require.Len(t, said, 2)
+	assert.Contains(t, said[0], "WARNING: role other_")
+	assert.Contains(t, said[0], "was not made: that needs CREATEROLE")
+}
+
+func setting(t *testing.T, conn *pgx.Conn, name string) (value string) {
+	t.Helper()
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT pg_catalog.current_setting($1)", name).Scan(&value))
+	return value
 }
 
 func TestForeignTable(t *testing.T) {

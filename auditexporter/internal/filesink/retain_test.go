@@ -4,7 +4,9 @@
 package filesink
 
 import (
+	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -325,4 +327,49 @@ func TestRetentionFaults(t *testing.T) {
 		}
 	}
 	run(t, directory, crashed)
+}
+
+// What went wrong is told also where the time for it was over.
+func TestUpkeepTellsFaultsThoughTimeIsOver(t *testing.T) {
+	batches := history(t, 2, 2)
+	config := retaining(t.TempDir(), Retention{MaxBytes: 1})
+	files := newFaulty()
+	config.files = files
+	core, logs := observer.New(zap.ErrorLevel)
+	config.Logger = zap.New(core)
+	s := open(t, config)
+	newest := batches[len(batches)-1]
+	for _, batch := range batches {
+		write(t, s, batch...)
+	}
+	late, cancel := context.WithCancel(t.Context())
+	files.begin = func(name string) {
+		if name == "remove" {
+			cancel()
+			files.at, files.fault = files.count+1, failed // the one that begins
+			files.begin = func(string) {}
+		}
+	}
+	require.Error(t, s.Upkeep(late, &newest[0]).Trouble)
+	require.Equal(t, 1, logs.FilterMessageSnippet("could not be sealed or removed").Len())
+	require.NoError(t, s.Upkeep(t.Context(), &newest[0]).Trouble)
+}
+
+// A pass that time cut short does not say that what failed before is over.
+func TestCutUpkeepKeepsTheFault(t *testing.T) {
+	batches := history(t, 2, 2)
+	config := retaining(t.TempDir(), Retention{MaxBytes: 1})
+	s := open(t, config)
+	for _, batch := range batches {
+		write(t, s, batch...)
+	}
+	s.upkeep.failure = errors.New("failed before")
+	for _, o := range s.origins { // as after a start: there is something to read
+		require.NoError(t, s.forget(o))
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	newest := batches[len(batches)-1]
+	require.Error(t, s.Upkeep(over, &newest[0]).Trouble)
+	require.NoError(t, s.Upkeep(t.Context(), &newest[0]).Trouble)
 }

@@ -155,8 +155,8 @@ func (s *Sink) tidy(ctx context.Context, log string) {
 	ctx, cancel := context.WithTimeout(ctx, upkeepTime)
 	defer cancel()
 	err := s.retain(ctx, log, &known)
-	if ctx.Err() != nil {
-		err = nil // goes on next time
+	if cut := ctx.Err(); cut != nil && errors.Is(err, cut) {
+		return // goes on next time; what is known of its failures stays
 	}
 	if err != nil && s.upkeep.failure == nil {
 		s.config.Logger.Error("old audit files could not be sealed or removed; trying again", zap.Error(err))

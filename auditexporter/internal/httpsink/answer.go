@@ -74,7 +74,7 @@ func (s *Sink) read(response *http.Response, head []byte, readErr error) (answer
 		a.verdict = refused
 	default:
 		s.leaveAlone(response.Header.Get("Retry-After"))
-		return a, fmt.Errorf("the endpoint answered %s", a.status)
+		return a, s.later(fmt.Errorf("the endpoint answered %s", a.status))
 	}
 	return a, nil
 }
@@ -125,6 +125,15 @@ func (s *Sink) leaveAlone(value string) {
 		wait = at.Sub(now)
 	}
 	s.notBefore = now.Add(min(wait, maxWait))
+}
+
+// later tells the caller of an error how long the endpoint is to be left alone,
+// if it asked for that.
+func (s *Sink) later(err error) error {
+	if !s.notBefore.After(s.config.now()) {
+		return err
+	}
+	return &sink.LaterError{At: s.notBefore, Cause: err}
 }
 
 // maxHost is the longest name that DNS has.

@@ -36,7 +36,7 @@ const maxAnswer = 64 << 10
 func (s *Sink) post(ctx context.Context, items []item, key string) (answer, error) {
 	now := s.config.now()
 	if s.notBefore.After(now) {
-		return answer{}, fmt.Errorf("the endpoint asked to be left alone until %s", s.notBefore.UTC().Format(time.RFC3339))
+		return answer{}, s.later(fmt.Errorf("the endpoint asked to be left alone until %s", s.notBefore.UTC().Format(time.RFC3339)))
 	}
 	body := s.form.body(items)
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.config.Endpoint, bytes.NewReader(body))

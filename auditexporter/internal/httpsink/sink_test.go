@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -423,10 +424,14 @@ func TestRetryAfter(t *testing.T) {
 			r.Next(receivertest.Fault{Status: 503, Header: map[string]string{"Retry-After": c.value}})
 			_, err := s.Write(t.Context(), batch, noRefusal)
 			require.ErrorContains(t, err, "503")
+			var later *sink.LaterError
+			require.Equal(t, c.wait > 0, errors.As(err, &later))
 			if c.wait > 0 {
+				assert.Equal(t, now.Add(c.wait), later.At)
 				clock = now.Add(c.wait - time.Nanosecond)
 				_, err = s.Write(t.Context(), batch, noRefusal)
 				require.ErrorContains(t, err, "asked to be left alone until")
+				require.ErrorAs(t, err, &later)
 				_, err = s.Replay(t.Context(), &batch[0])
 				require.ErrorContains(t, err, "asked to be left alone until")
 				assert.Len(t, r.Requests(), 1)

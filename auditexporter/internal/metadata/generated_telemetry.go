@@ -113,7 +113,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ExporterAuditMissedRecords, err = builder.meter.Int64Counter(
 		"otelcol_exporter_audit_missed_records",
-		metric.WithDescription("Records that an optional sink does not have, because its queue was full or the collector shut down while it was away. [Development]"),
+		metric.WithDescription("Records and checkpoints of the batches that an optional sink did not take. Its queue was full, or the collector shut down or retry_on_failure gave up before it took them, or they had no seal. A part of such a batch may be stored. [Development]"),
 		metric.WithUnit("{record}"),
 	)
 	errs = errors.Join(errs, err)

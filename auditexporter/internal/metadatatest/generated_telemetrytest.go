@@ -116,7 +116,7 @@ func AssertEqualExporterAuditFreeBytes(t *testing.T, tt *componenttest.Telemetry
 func AssertEqualExporterAuditMissedRecords(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_exporter_audit_missed_records",
-		Description: "Records that an optional sink does not have, because its queue was full or the collector shut down while it was away. [Development]",
+		Description: "Records and checkpoints of the batches that an optional sink did not take. Its queue was full, or the collector shut down or retry_on_failure gave up before it took them, or they had no seal. A part of such a batch may be stored. [Development]",
 		Unit:        "{record}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,

@@ -8,11 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
 	"github.com/otelaudit/otelaudit/audit"
@@ -59,24 +57,41 @@ func (s *Sink) prepareTables(ctx context.Context) error {
 	if s.isReady() {
 		return nil
 	}
-	err := s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
-		if err := checkServer(ctx, conn); err != nil {
-			return err
+	err := s.inTx(ctx, func(tx pgx.Tx) error { return s.lookAtTables(ctx, tx) })
+	if s.config.CreateSchema && errors.Is(err, postgres.ErrVersion) {
+		err = s.inTx(ctx, func(tx pgx.Tx) error { return s.config.Table.Migrate(ctx, tx) })
+		if err == nil {
+			err = s.inTx(ctx, func(tx pgx.Tx) error { return s.lookAtTables(ctx, tx) })
 		}
-		err := s.config.Table.CheckVersion(ctx, conn)
-		if s.config.CreateSchema && errors.Is(err, postgres.ErrVersion) {
-			err = s.config.Table.Migrate(ctx, conn.Conn())
-		}
-		if err != nil {
-			return err
-		}
-		return checkLogged(ctx, conn, s.config.Table)
-	})
+	}
 	if err != nil {
 		return fmt.Errorf("prepare to write: %w", postgres.Clean(err))
 	}
 	s.setReady(true)
 	return nil
+}
+
+func (s *Sink) lookAtTables(ctx context.Context, tx pgx.Tx) error {
+	if err := checkServer(ctx, tx); err != nil {
+		return err
+	}
+	if err := s.config.Table.CheckVersion(ctx, tx); err != nil {
+		return err
+	}
+	return checkLogged(ctx, tx, s.config.Table)
+}
+
+// inTx runs what needs no more than one transaction.
+func (s *Sink) inTx(ctx context.Context, run func(pgx.Tx) error) error {
+	tx, err := s.beginTx(ctx, s.config.StatementTimeout)
+	if err != nil {
+		return err
+	}
+	defer rollback(ctx, tx)
+	if err := run(tx); err != nil {
+		return err
+	}
+	return tx.Commit(ctx)
 }
 
 func (s *Sink) isReady() bool {
@@ -91,20 +106,18 @@ func (s *Sink) setReady(ready bool) {
 	s.ready = ready
 }
 
-const setTimeout = "SELECT pg_catalog.set_config('statement_timeout', $1, true)"
-
 const settings = "pg_catalog.current_setting('server_version_num')::integer, pg_catalog.current_setting('server_encoding')," +
 	" pg_catalog.current_setting('fsync'), pg_catalog.current_setting('synchronous_commit')," +
-	" pg_catalog.current_setting('transaction_read_only')"
+	" pg_catalog.current_setting('transaction_read_only'), pg_catalog.current_setting('synchronous_standby_names')"
 
 // server is what the server says of itself.
 type server struct {
-	version                                int
-	encoding, fsync, synchronous, readOnly string
+	version                                          int
+	encoding, fsync, synchronous, readOnly, standbys string
 }
 
 func (s *server) into() []any {
-	return []any{&s.version, &s.encoding, &s.fsync, &s.synchronous, &s.readOnly}
+	return []any{&s.version, &s.encoding, &s.fsync, &s.synchronous, &s.readOnly, &s.standbys}
 }
 
 func checkServer(ctx context.Context, conn postgres.Querier) error {
@@ -207,17 +220,14 @@ func (s *Sink) preparePartitions(ctx context.Context, batch map[month]struct{}) 
 func (s *Sink) makePartition(ctx context.Context, m month) (made bool, err error) {
 	timeout := s.config.StatementTimeout
 	if deadline, ok := ctx.Deadline(); ok {
-		timeout = max(min(timeout, time.Until(deadline)/2), time.Millisecond) // 0 would be none
+		timeout = min(timeout, time.Until(deadline)/2)
 	}
-	tx, err := s.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	tx, err := s.beginTx(ctx, timeout)
 	if err != nil {
-		return false, postgres.Clean(err)
+		return false, err
 	}
 	defer rollback(ctx, tx)
-	_, err = tx.Exec(ctx, setTimeout, strconv.FormatInt(timeout.Milliseconds(), 10))
-	if err == nil {
-		err = tx.QueryRow(ctx, "SELECT "+s.config.Table.PartitionFunction()+"($1)", m.first()).Scan(&made)
-	}
+	err = tx.QueryRow(ctx, "SELECT "+s.config.Table.PartitionFunction()+"($1)", m.first()).Scan(&made)
 	if err == nil {
 		err = tx.Commit(ctx)
 	}

@@ -273,9 +273,9 @@ func (s *Sink) replay(ctx context.Context, e *sink.Entry) (sink.Result, error) {
 // transact runs one attempt in a transaction. What it counted holds once that
 // is committed.
 func (s *Sink) transact(ctx context.Context, run func(*transaction) error) (result sink.Result, err error) {
-	tx, err := s.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	tx, err := s.beginTx(ctx, s.config.StatementTimeout)
 	if err != nil {
-		return sink.Result{}, fmt.Errorf("begin: %w", postgres.Clean(err))
+		return sink.Result{}, err
 	}
 	defer rollback(ctx, tx)
 	c := s.copiers.Get().(*copier)
@@ -287,12 +287,27 @@ func (s *Sink) transact(ctx context.Context, run func(*transaction) error) (resu
 	if err := run(&t); err != nil {
 		return sink.Result{}, err
 	}
+	if err := t.confirm(ctx); err != nil {
+		return sink.Result{}, err
+	}
 	start := time.Now()
 	if err := tx.Commit(ctx); err != nil {
 		return sink.Result{}, fmt.Errorf("commit: %w", postgres.Clean(err))
 	}
 	t.result.Sync = time.Since(start)
 	return t.result, nil
+}
+
+// beginTx begins a transaction in which the server works at one statement for no
+// longer than timeout. That is part of the BEGIN: whatever follows may have to
+// wait for somebody's lock, and already the preparation of a statement does.
+func (s *Sink) beginTx(ctx context.Context, timeout time.Duration) (pgx.Tx, error) {
+	tx, err := s.pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: fmt.Sprintf(
+		"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = %d", max(1, timeout.Milliseconds()))}) // 0 would be none
+	if err != nil {
+		return nil, fmt.Errorf("begin: %w", postgres.Clean(err))
+	}
+	return tx, nil
 }
 
 // rollback does nothing after a commit. Where it fails the pool drops the

@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -30,6 +29,7 @@ type transaction struct {
 	refuse  sink.Refuse
 	isolate bool // find the rows that the database refuses
 	result  sink.Result
+	said    server
 
 	events, stubs map[sink.Coordinate]chain.Hash
 	checkpoints   map[sink.Coordinate]checkpoint
@@ -54,6 +54,19 @@ func (t *transaction) store(ctx context.Context) error {
 		return err
 	}
 	return t.insertRest(ctx)
+}
+
+// confirm has a transaction that found everything stored wait for the standbys
+// as one that stores does. What it found may be of an attempt that was cut off in
+// that wait: then it is visible, and may still go with the primary.
+func (t *transaction) confirm(ctx context.Context) error {
+	if t.said.standbys == "" || t.result.Stored+t.result.Refused+t.result.Checkpoints > 0 {
+		return nil
+	}
+	if _, err := t.tx.Exec(ctx, "SELECT pg_catalog.pg_logical_emit_message(true, 'otelaudit', '')"); err != nil {
+		return fmt.Errorf("have the standbys confirm what is stored: %w", postgres.Clean(err))
+	}
+	return nil
 }
 
 // share is what a batch has of one origin.
@@ -94,14 +107,12 @@ func (t *transaction) look(ctx context.Context) error {
 	t.checkpoints = map[sink.Coordinate]checkpoint{}
 	shares := t.shares()
 	batch := &pgx.Batch{}
-	var said server
-	batch.Queue(setTimeout+", pg_catalog.set_config('enable_seqscan', 'off', true), "+settings,
-		strconv.FormatInt(t.config.StatementTimeout.Milliseconds(), 10)).QueryRow(func(row pgx.Row) error {
-		var timeout, scan string
-		if err := row.Scan(append([]any{&timeout, &scan}, said.into()...)...); err != nil {
+	batch.Queue("SELECT pg_catalog.set_config('enable_seqscan', 'off', true), " + settings).QueryRow(func(row pgx.Row) error {
+		var scan string
+		if err := row.Scan(append([]any{&scan}, t.said.into()...)...); err != nil {
 			return err
 		}
-		return said.check()
+		return t.said.check()
 	})
 	for _, s := range shares {
 		batch.Queue(postgres.LockOrigin, s.origin)

@@ -35,6 +35,19 @@ var (
 	ErrOperator = errors.New("needs an operator")
 )
 
+// LaterError is the error of a sink that is up and asked for a rest: before At
+// another attempt would only be refused. Nor does it say that the sink is ill.
+type LaterError struct {
+	At    time.Time
+	Cause error
+}
+
+// Error returns the text of the cause.
+func (e *LaterError) Error() string { return e.Cause.Error() }
+
+// Unwrap returns the cause.
+func (e *LaterError) Unwrap() error { return e.Cause }
+
 // Sink stores sealed records and checkpoints. Its methods may be called by
 // several goroutines at once, Close included.
 //

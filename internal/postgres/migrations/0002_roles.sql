@@ -14,7 +14,7 @@ BEGIN
             WHEN duplicate_object OR unique_violation THEN
                 NULL; -- somebody else has just made it
             WHEN insufficient_privilege THEN
-                RAISE NOTICE 'role % was not made: that needs CREATEROLE. Run the output of "otelaudit schema postgres" as a role that has it.', role;
+                RAISE WARNING 'role % was not made: that needs CREATEROLE. Run the output of "otelaudit schema postgres" as a role that has it.', role;
                 CONTINUE;
         END;
     END LOOP;

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -65,7 +66,10 @@ func TestWhoMayWrite(t *testing.T) {
 		t.Run(v.name, func(t *testing.T) {
 			for _, path := range []string{"/v1/audit", "/v1/logs", "/v1/events"} {
 				id := v.name + path
-				assert.Equal(t, v.code, v.post(t, addresses[v.door][0], path, id), path)
+				code, body := v.post(t, addresses[v.door][0], path, id)
+				assert.Equal(t, v.code, code, path)
+				refused := code == http.StatusUnauthorized || code == http.StatusForbidden
+				assert.Equal(t, refused && path == "/v1/audit", strings.Contains(body, `"status":"rejected_authz"`), "%s: %s", path, body)
 				if v.code == http.StatusOK {
 					want[id] = 1
 				}
@@ -78,7 +82,8 @@ func TestWhoMayWrite(t *testing.T) {
 		})
 	}
 	long := visit{tls: authority.as(t, ""), authorization: "Bearer first-secret-token", tenant: "acme", service: strings.Repeat("x", 8192)}
-	assert.Equal(t, http.StatusOK, long.post(t, addresses["bearer"][0], "/v1/logs", "long"))
+	code, _ := long.post(t, addresses["bearer"][0], "/v1/logs", "long")
+	assert.Equal(t, http.StatusOK, code)
 	quarantine := settings.Store() + ".quarantine"
 	eventually(t, 20*time.Second, func() bool { return len(inQuarantine(t, quarantine)) == 1 }, "the sink has refused it")
 	stop(t, c)
@@ -241,8 +246,8 @@ func (v *visit) event(id string) []byte {
 	return fmt.Appendf(nil, `{"eventId":%q,"action":"a.b","outcome":"SUCCESS","actor":{"type":"user","id":"u"},"context":{"occurredAt":"2025-11-24T09:07:00Z"%s}}`, id, of)
 }
 
-// post sends a record over HTTP and returns the status, 0 without an answer.
-func (v *visit) post(t *testing.T, address, path, id string) int {
+// post sends a record over HTTP and returns the answer, 0 without one.
+func (v *visit) post(t *testing.T, address, path, id string) (code int, answer string) {
 	t.Helper()
 	body := v.event(id)
 	if path != "/v1/events" {
@@ -262,10 +267,11 @@ func (v *visit) post(t *testing.T, address, path, id string) int {
 	}
 	response, err := (&http.Client{Transport: &http.Transport{TLSClientConfig: v.tls, DisableKeepAlives: true}}).Do(request)
 	if err != nil {
-		return 0
+		return 0, ""
 	}
+	text, _ := io.ReadAll(response.Body) // of a TLS door it may end early
 	require.NoError(t, response.Body.Close())
-	return response.StatusCode
+	return response.StatusCode, string(text)
 }
 
 // export sends a record over gRPC and returns the status.
@@ -317,7 +323,8 @@ service: {pipelines: {logs/audit: {receivers: [audit], processors: [audit], expo
 			address := "127.0.0.1:" + port
 			v := visit{tenant: "acme", service: "billing"}
 			if server == "http" {
-				assert.Equal(t, http.StatusOK, v.post(t, address, "/v1/audit", "asked-for"))
+				code, body := v.post(t, address, "/v1/audit", "asked-for")
+				assert.Equal(t, http.StatusOK, code, body)
 			} else {
 				assert.Equal(t, codes.OK, v.export(t, address, "asked-for"))
 			}

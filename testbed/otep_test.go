@@ -11,11 +11,13 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -42,27 +44,37 @@ import (
 // What docs/otep-0267.md calls the acceptance checks, on the built binaries, as
 // far as audit_test.go and proof_test.go do not have them.
 
-// One bad record of 512 in protobuf, compressed, as a stock client sends it: the
-// answer is one that such a client reads as a failure, it has no partial
-// success, and no sink sees any of the records.
+// One bad record of 2048, the queue of an SDK, in protobuf, compressed, as a stock
+// client sends it: the answer is one that such a client reads as a failure, it has
+// no partial success, and no sink sees any of the records. Mended, all are taken.
 func TestOTEPBadRecordInProtobuf(t *testing.T) {
 	settings := testbed.Settings{Directory: t.TempDir()}
 	c := start(t, settings)
 	var ids []string
-	for i := range 512 {
+	for i := range 2048 {
 		ids = append(ids, fmt.Sprintf("r-%d", i))
 	}
 	logs := testbed.OTLPRecords("bad", ids...)
-	logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(511).Attributes().Remove(audit.AttributeActorID)
+	bad := logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(2047).Attributes()
+	bad.Remove(audit.AttributeActorID)
 	code, body := postProtobuf(t, c, logs)
 	assert.Equal(t, http.StatusBadRequest, code)
 	var failure status.Status
 	require.NoError(t, proto.Unmarshal(body, &failure))
 	assert.EqualValues(t, codes.InvalidArgument, failure.GetCode())
 	assert.Contains(t, failure.GetMessage(), audit.AttributeActorID)
+	assert.Empty(t, readStore(t, settings.Store()).Records)
+
+	bad.PutStr(audit.AttributeActorID, "user_1")
+	code, body = postProtobuf(t, c, logs)
+	assert.Equal(t, http.StatusOK, code)
+	response := plogotlp.NewExportResponse()
+	require.NoError(t, response.UnmarshalProto(body))
+	assert.Zero(t, response.PartialSuccess().RejectedLogRecords())
+	assert.Empty(t, response.PartialSuccess().ErrorMessage())
 	stop(t, c)
 	requireSound(t, settings)
-	assert.Empty(t, readStore(t, settings.Store()).Records)
+	assert.Len(t, readStore(t, settings.Store()).Records, len(ids))
 }
 
 func postProtobuf(t *testing.T, c *testbed.Collector, logs plog.Logs) (code int, body []byte) {
@@ -132,8 +144,7 @@ func TestOTEPKilledBetweenJournalAndSink(t *testing.T) {
 }
 
 // Of two required sinks one is down: the answer says which one is tried again, of
-// the other, which has the records, it claims nothing, and it is not 200 before
-// both have them.
+// the other it claims nothing, and it is not 200 before both have the records.
 func TestOTEPOneOfTwoRequiredSinksDown(t *testing.T) {
 	sink := newHTTPSink(t)
 	settings := testbed.Settings{Directory: t.TempDir()}
@@ -147,8 +158,7 @@ func TestOTEPOneOfTwoRequiredSinksDown(t *testing.T) {
 		require.Equal(t, "verified_queued", answer.Status)
 		require.NotEqual(t, "success", answer.Sinks["audit/http"].Delivery)
 		return answer.Sinks["audit"].Delivery == "unknown" && answer.Sinks["audit/http"].Delivery == "retrying" && answer.Sinks["audit/http"].Attempts > 0
-	}, "one has it, the other is tried")
-	assert.Equal(t, map[string]int{"one": 1, "two": 1}, readStore(t, settings.Store()).Records)
+	}, "it is tried")
 	require.NoError(t, sink.Up())
 	eventually(t, 30*time.Second, func() bool {
 		answer := ask()
@@ -157,7 +167,9 @@ func TestOTEPOneOfTwoRequiredSinksDown(t *testing.T) {
 	stop(t, c)
 	requireSound(t, settings)
 	requireSoundStore(t, settings, sink.Store())
-	assert.Equal(t, map[string]int{"one": 1, "two": 1}, readStore(t, sink.Store()).Records)
+	for _, store := range []string{settings.Store(), sink.Store()} {
+		assert.Equal(t, map[string]int{"one": 1, "two": 1}, readStore(t, store).Records)
+	}
 }
 
 // The stock otlphttp exporter, in both of its encodings, and the Go SDK read our
@@ -259,7 +271,7 @@ func TestOTEPProducerChains(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			settings := testbed.Settings{Directory: t.TempDir(), Extra: []string{trust, "processors::audit::sequence::on_violation: " + mode}}
 			c := start(t, settings)
-			want, flagged := map[string]int{}, 0
+			want, flagged, broken := map[string]int{}, 0, int64(0)
 			for story, steps := range chainStories {
 				hashes := map[string]string{}
 				for _, step := range steps {
@@ -269,6 +281,9 @@ func TestOTEPProducerChains(t *testing.T) {
 					logs := step.logs(t, story, hashes)
 					answer, s := postSingle(t, c, logs)
 					place := story + ": " + step.name
+					if step.finding != "" {
+						broken++
+					}
 					switch {
 					case step.finding == "":
 						assert.Equal(t, http.StatusOK, answer.Code, "%s: %s", place, answer.Body)
@@ -288,11 +303,25 @@ func TestOTEPProducerChains(t *testing.T) {
 					}
 				}
 			}
+			for _, step := range []chainStep{{name: "a", number: 1}, {name: "b", number: 1}} {
+				logs := step.logs(t, "no stream", map[string]string{})
+				logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().Remove(audit.AttributeSequenceStreamID)
+				answer, s := postSingle(t, c, logs)
+				assert.Equal(t, http.StatusOK, answer.Code, answer.Body)
+				assert.Empty(t, s.Reason, "nothing is said about a place in no stream")
+				want["no stream"+step.name] = 1
+			}
+			ambiguous := metric(t, c, "otelcol_processor_audit_sequence_findings", `finding="ambiguous"`)
+			assert.EqualValues(t, 2, ambiguous)
+			assert.Equal(t, broken, metric(t, c, "otelcol_processor_audit_sequence_findings")-ambiguous)
 			stop(t, c)
 			requireSound(t, settings)
 			stored := readStore(t, settings.Store())
 			assert.Equal(t, want, stored.Records)
 			assert.Equal(t, flagged, stored.Flagged)
+			marks := testbed.Needle{Name: "mark", Text: `"audit.integrity.collector.sequence":{"stringValue":"ambiguous"}`}
+			assert.NotEmpty(t, find(t, settings.Store(), marks))
+			assert.Contains(t, string(readFile(t, settings.LogFile())), "the chain of a producer is broken")
 		})
 	}
 }
@@ -343,6 +372,115 @@ func signEdDSA(t *testing.T, key string, form []byte) string {
 	require.NoError(t, err)
 	require.IsType(t, ed25519.PrivateKey{}, private)
 	return base64.StdEncoding.EncodeToString(ed25519.Sign(private.(ed25519.PrivateKey), form))
+}
+
+// storedRecord is what an auditor without our code reads of a stored line.
+type storedRecord struct {
+	Chain struct {
+		SealedAt string `json:"sealed_at"`
+	}
+	Event struct {
+		Proof  map[string]struct{ StringValue string }
+		Record json.RawMessage // the signed form, byte for byte
+	}
+}
+
+// storedRecords reads the lines of records with these ids.
+func storedRecords(t *testing.T, settings testbed.Settings, ids ...string) map[string]storedRecord {
+	t.Helper()
+	files, err := testbed.StoredFiles(settings.Store())
+	require.NoError(t, err)
+	found := map[string]storedRecord{}
+	for _, file := range files {
+		for line := range bytes.Lines(readFile(t, file)) {
+			for _, id := range ids {
+				if bytes.Contains(line, []byte(`"audit.record.id":{"stringValue":"`+id+`"}`)) {
+					var record storedRecord
+					require.NoError(t, json.Unmarshal(line, &record))
+					found[id] = record
+				}
+			}
+		}
+	}
+	require.Len(t, found, len(ids))
+	return found
+}
+
+// A receipt is of the record as it is stored: its hash is that of the stored
+// bytes, its time that of the seal. A record that nothing had to be changed in
+// has the hash that its producer computes; one that was redacted has another.
+func TestOTEPReceiptIsOfWhatIsStored(t *testing.T) {
+	settings := testbed.Settings{Directory: t.TempDir()}
+	c := start(t, settings)
+	logs := testbed.OTLPRecords("x", "clean", "redacted")
+	records := logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords()
+	records.At(1).Attributes().PutStr("password", "Tr0ub4dor")
+	sent := map[string]string{}
+	for i, id := range []string{"clean", "redacted"} {
+		records.At(i).SetObservedTimestamp(records.At(i).Timestamp())
+		form, err := new(canonical.Encoder).AppendRecord(nil, records.At(i))
+		require.NoError(t, err)
+		sum := sha256.Sum256(form)
+		sent[id] = hex.EncodeToString(sum[:])
+	}
+	answer := postAudit(t, c, logs)
+	require.Equal(t, http.StatusOK, answer.Code, answer.Body)
+	stop(t, c)
+	requireSound(t, settings)
+	for id, stored := range storedRecords(t, settings, "clean", "redacted") {
+		receipt := receiptOf(t, answer.Records[id])
+		sum := sha256.Sum256(stored.Event.Record)
+		assert.Equal(t, hex.EncodeToString(sum[:]), receipt["integrity_hash"], id)
+		assert.Equal(t, stored.Chain.SealedAt, receipt["sink_timestamp"], id)
+		assert.Equal(t, id == "clean", receipt["integrity_hash"] == sent[id], id)
+	}
+}
+
+// verifyWithNode checks signatures with Node.js alone: a list of algorithm,
+// certificate, signed bytes and signature.
+const verifyWithNode = `
+const { verify, X509Certificate } = require("node:crypto");
+const cases = JSON.parse(require("node:fs").readFileSync(0));
+console.log(JSON.stringify(cases.map(c => verify(c.hash || null, Buffer.from(c.form), new X509Certificate(c.certificate).publicKey, Buffer.from(c.value, "base64")))));`
+
+type signedForm struct {
+	Hash        string `json:"hash"`
+	Certificate string `json:"certificate"`
+	Form        string `json:"form"`
+	Value       string `json:"value"`
+}
+
+// What the collector signs, another language's library verifies, over the bytes
+// that are stored; and nothing else.
+func TestOTEPCollectorSignsForOthers(t *testing.T) {
+	example{language: "node", needs: [][]string{{"node", "--version"}}, cure: "nodejs"}.needRuntime(t)
+	keys, err := filepath.Abs(filepath.Join(proofVectors, "keys"))
+	require.NoError(t, err)
+	var cases []signedForm
+	for _, with := range []struct{ algorithm, key, hash string }{{"EdDSA", "ed25519", ""}, {"ES256", "p256", "sha256"}, {"RS256", "rsa", "sha256"}, {"RS512", "rsa", "sha512"}} {
+		settings := testbed.Settings{Directory: t.TempDir()}
+		settings.Extra = []string{fmt.Sprintf("processors: {audit: {sign: {key_file: %q, certificate_file: %q, algorithm: %s}}}",
+			filepath.Join(keys, with.key+".key"), filepath.Join(keys, with.key+".pem"), with.algorithm)}
+		c := start(t, settings)
+		logs := testbed.OTLPRecords("x", "signed")
+		logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().PutStr("password", "Tr0ub4dor")
+		answer := postAudit(t, c, logs)
+		require.Equal(t, http.StatusOK, answer.Code, answer.Body)
+		stop(t, c)
+		requireSound(t, settings)
+		stored := storedRecords(t, settings, "signed")["signed"]
+		one := signedForm{with.hash, string(readFile(t, filepath.Join(keys, with.key+".pem"))), string(stored.Event.Record), stored.Event.Proof[audit.AttributeIntegrityValue].StringValue}
+		cases = append(cases, one)
+		one.Form = strings.Replace(one.Form, "user_1", "user_2", 1)
+		cases = append(cases, one)
+	}
+	input, err := json.Marshal(cases)
+	require.NoError(t, err)
+	node := exec.CommandContext(t.Context(), "node", "-e", verifyWithNode)
+	node.Stdin = bytes.NewReader(input)
+	output, err := node.CombinedOutput()
+	require.NoError(t, err, "%s", output)
+	assert.JSONEq(t, "[true,false,true,false,true,false,true,false]", string(output))
 }
 
 // A pipeline that samples, filters or batches events does not start with this

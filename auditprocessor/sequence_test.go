@@ -253,7 +253,9 @@ func TestTenantsShareNoStream(t *testing.T) {
 
 	p := startProcessor(t, testConfig(t, t.TempDir()), newSinkFake())
 	for _, sent := range []struct{ tenant, service, actor, want string }{
-		{"acme", "shop", "alice", ""}, {"other", "shop", "mallory", ""}, {"", "shop", "mallory", ""},
+		{"acme", "shop", "alice", ""},
+		{"other", "shop", "mallory", ""},
+		{"", "shop", "mallory", ""},
 		{"acme", "billing", "mallory", "fork"}, // a service has no stream of its own
 	} {
 		logs := chained(t, "a", 1)

@@ -170,7 +170,7 @@ func visitsOf(t *testing.T, authority *door) []visit {
 	}
 	deceived := another.as(t, "") // by a server of another authority
 	old := authority.as(t, "")
-	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 //nolint:gosec // which the server has to refuse
+	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 // which the server has to refuse
 
 	const none = codes.Unavailable // no connection
 	const denied, unknown = codes.PermissionDenied, codes.Unauthenticated
@@ -237,13 +237,13 @@ func (v *visit) records(id string) plog.Logs {
 
 // event is the same in the original logger's shape.
 func (v *visit) event(id string) []byte {
-	of := ""
+	event := fmt.Appendf(nil, `{"eventId":%q,"action":"a.b","outcome":"SUCCESS","actor":{"type":"user","id":"u"},"context":{"occurredAt":"2025-11-24T09:07:00Z"`, id)
 	for name, value := range map[string]string{"tenantId": v.tenant, "sourceService": v.service} {
 		if value != "" {
-			of += fmt.Sprintf(",%q:%q", name, value)
+			event = fmt.Appendf(event, ",%q:%q", name, value)
 		}
 	}
-	return fmt.Appendf(nil, `{"eventId":%q,"action":"a.b","outcome":"SUCCESS","actor":{"type":"user","id":"u"},"context":{"occurredAt":"2025-11-24T09:07:00Z"%s}}`, id, of)
+	return append(event, "}}"...)
 }
 
 // post sends a record over HTTP and returns the answer, 0 without one.

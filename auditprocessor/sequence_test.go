@@ -450,6 +450,24 @@ func TestTenantsShareNoStream(t *testing.T) {
 	none, err := s.begin(t.Context(), event("x"), "acme")
 	require.NoError(t, err)
 	assert.Nil(t, none, "no record claims a place")
+
+	p := startProcessor(t, testConfig(t, t.TempDir()), newSinkFake())
+	for _, sent := range []struct{ tenant, service, actor, want string }{
+		{"acme", "shop", "alice", ""},
+		{"other", "shop", "mallory", ""},
+		{"", "shop", "mallory", ""},
+		{"acme", "billing", "mallory", "fork"}, // a service has no stream of its own
+	} {
+		logs := chained(t, "a", 1)
+		logs.ResourceLogs().At(0).Resource().Attributes().PutStr("service.name", sent.service)
+		logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().PutStr(audit.AttributeActorID, sent.actor)
+		logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().PutStr(audit.AttributeRecordID, sent.service)
+		filled := &receipt.Receipt{Tenant: sent.tenant}
+		require.NoError(t, p.ConsumeLogs(receipt.NewContext(t.Context(), filled), logs))
+		reasons := strings.Join(filled.Results[0].Reasons, "")
+		assert.Equal(t, sent.want, strings.TrimPrefix(reasons, "audit.sequence: "), sent)
+	}
+	require.NoError(t, p.Shutdown(t.Context()))
 }
 
 func testSequences(t testing.TB, limit int) *sequences {

@@ -233,6 +233,25 @@ func TestFillTakesRecordUID(t *testing.T) {
 	}
 }
 
+// TestScopeDecidesNothing: whatever the scope says, the record has the same
+// stream, verdict and signed form, and the scope is kept.
+func TestScopeDecidesNothing(t *testing.T) {
+	plain, _ := validLogs()
+	want, _ := testStages(t).apply(plain, "", true)
+	logs, _ := validLogs()
+	scope := logs.ResourceLogs().At(0).ScopeLogs().At(0).Scope()
+	scope.SetName("audit.drop")
+	scope.SetVersion("7")
+	scope.Attributes().PutStr(attributeServiceName, "another")
+	scope.Attributes().PutStr(audit.AttributeTenantID, "globex")
+	got, counts := testStages(t).apply(logs, "", true)
+	assert.Equal(t, tally{}, counts)
+	assert.Contains(t, canonicalOf(t, logs), `"scope":{"attributes":{"audit.tenant.id":{"stringValue":"globex"},"service.name":{"stringValue":"another"}},"name":"audit.drop","version":"7"}`)
+	assert.NotEqual(t, want[0].digest, got[0].digest, "it is inside the digest")
+	got[0].digest = want[0].digest
+	assert.Equal(t, want, got)
+}
+
 func TestValidate(t *testing.T) {
 	set := func(name, value string) func(plog.LogRecord) {
 		return func(r plog.LogRecord) { r.Attributes().PutStr(name, value) }
@@ -245,6 +264,9 @@ func TestValidate(t *testing.T) {
 		change func(plog.LogRecord)
 		want   []string
 	}{
+		"blank id":       {set(audit.AttributeRecordID, " \t"), []string{"audit.record.id: blank"}},
+		"long id":        {set(audit.AttributeRecordID, long), []string{"audit.record.id: longer than 256 bytes"}},
+		"any id":         {set(audit.AttributeRecordID, "é 7"), nil},
 		"actor id":       {remove(audit.AttributeActorID), []string{"audit.actor.id: required"}},
 		"blank actor":    {set(audit.AttributeActorID, " \t"), []string{"audit.actor.id: blank"}},
 		"actor type":     {set(audit.AttributeActorType, "robot"), []string{"audit.actor.type: must be user, service or system"}},
@@ -264,6 +286,9 @@ func TestValidate(t *testing.T) {
 		"blank event":    {func(r plog.LogRecord) { r.SetEventName("  ") }, []string{"event_name: required"}},
 		"future":         {func(r plog.LogRecord) { r.SetTimestamp(pcommon.NewTimestampFromTime(testNow.Add(5*time.Minute + 1))) }, []string{"timestamp: more than 5m0s in the future"}},
 		"edge of future": {func(r plog.LogRecord) { r.SetTimestamp(pcommon.NewTimestampFromTime(testNow.Add(5 * time.Minute))) }, nil},
+		"observed first": {func(r plog.LogRecord) { r.SetObservedTimestamp(r.Timestamp() - 1) }, nil},
+		"observed late":  {func(r plog.LogRecord) { r.SetObservedTimestamp(pcommon.NewTimestampFromTime(testNow.Add(time.Hour))) }, nil},
+		"source type":    {set(audit.AttributeSourceType, "carrier pigeon"), nil},
 		"the past":       {func(r plog.LogRecord) { r.SetTimestamp(1) }, nil},
 		"all at once": {func(r plog.LogRecord) { r.Attributes().Clear(); r.SetEventName(""); r.SetTimestamp(0) }, []string{
 			"event_name: required", "audit.actor.id: required", "audit.actor.type: required",

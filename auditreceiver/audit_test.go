@@ -22,6 +22,8 @@ import (
 	"go.opentelemetry.io/otel/exporters/otlp/otlplog/otlploghttp"
 	"go.opentelemetry.io/otel/log"
 	sdklog "go.opentelemetry.io/otel/sdk/log"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/otelaudit/otelaudit/audit"
@@ -267,6 +269,9 @@ func TestAuditPipelineErrors(t *testing.T) {
 		"conflict": {refused(receipt.IDTaken("record 1: id"), receipt.Result{}, receipt.Result{Reasons: []string{"id"}}), 409, domainIDTaken, 0},
 		"large":    {refused(receipt.TooLarge("never fits")), 413, domainTooLarge, 0},
 		"full":     {func(context.Context, plog.Logs) error { return receipt.Unavailable("full", 7*time.Second) }, 503, domainInternal, 7},
+		"busy":     {refused(status.Error(codes.ResourceExhausted, "slow down")), 429, domainInternal, 5},
+		"plain":    {refused(errors.New("disk")), 503, domainInternal, 5},
+		"internal": {refused(status.Error(codes.Internal, "bug")), 503, domainInternal, 5},
 		"wiring":   {func(context.Context, plog.Logs) error { return nil }, 503, domainInternal, 60},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -229,12 +229,14 @@ func TestEveryFaultyEventIsNamed(t *testing.T) {
 
 func TestMethodsAndPaths(t *testing.T) {
 	url := serve(t, testConfig(), seal)
-	for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodDelete, http.MethodPatch} {
-		req, err := http.NewRequestWithContext(t.Context(), method, url, http.NoBody)
-		require.NoError(t, err)
-		r := do(t, req)
-		assert.Equal(t, http.StatusMethodNotAllowed, r.status)
-		assert.Equal(t, http.MethodPost, r.header.Get("Allow"))
+	for _, path := range []string{pathEvents, pathLogs, pathAudit} {
+		for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodDelete, http.MethodPatch} {
+			req, err := http.NewRequestWithContext(t.Context(), method, strings.Replace(url, pathEvents, path, 1), http.NoBody)
+			require.NoError(t, err)
+			r := do(t, req)
+			assert.Equal(t, http.StatusMethodNotAllowed, r.status)
+			assert.Equal(t, http.MethodPost, r.header.Get("Allow"))
+		}
 	}
 	assert.Equal(t, http.StatusNotFound, post(t, strings.Replace(url, pathEvents, "/v1/traces", 1), contentJSON, `{}`).status)
 }

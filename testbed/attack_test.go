@@ -8,6 +8,8 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"net/http"
 	"os"
@@ -347,4 +349,36 @@ func overlay(directory, other string) error {
 		}
 	}
 	return nil
+}
+
+// Whoever has stolen the signing key and may write to the store can write
+// another history that is sound in itself. Another sink of the pipeline, which
+// somebody else runs, has been sent every signed checkpoint: one of them tells.
+func TestCheckpointHeldElsewhere(t *testing.T) {
+	witness := newHTTPSink(t)
+	require.NoError(t, witness.Up())
+	settings := testbed.Settings{Directory: t.TempDir(), Instance: "victim"}
+	settings.Extra = append(toHTTP(settings.Directory, witness, "ndjson"), "service::pipelines::logs/audit::exporters: [audit, audit/http]")
+	fillStore(t, settings, 2)
+	elsewhere := load(t, witness.Store())
+	var newest []byte
+	for i := range elsewhere.lines {
+		if line := elsewhere.parse(i); line.Kind == audit.LineCheckpoint {
+			newest = line.Note
+		}
+	}
+	held := filepath.Join(t.TempDir(), "checkpoint")
+	require.NoError(t, os.WriteFile(held, newest, 0o600))
+	require.Zero(t, verify(t, "--key", settings.Key(), "--checkpoint", held, settings.Store()).Exit)
+
+	block, _ := pem.Decode(readFile(t, filepath.Join(settings.Journal(), "signing.key")))
+	stolen, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	require.NoError(t, err)
+	s := load(t, settings.Store())
+	s.rewrite(s.event(3), stolen.(ed25519.PrivateKey))
+	s.save()
+	require.Zero(t, verify(t, "--key", settings.Key(), settings.Store()).Exit, "sound in itself")
+	report := verify(t, "--key", settings.Key(), "--checkpoint", held, settings.Store())
+	assert.Equal(t, 1, report.Exit, "%+v", report.Findings)
+	assert.Equal(t, []string{"tampered"}, report.Kinds())
 }

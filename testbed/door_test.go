@@ -272,20 +272,3 @@ service: {telemetry: {metrics: {level: none}}}
 		})
 	}
 }
-
-// Plaintext that other machines reach has to be asked for.
-func TestPlaintextDoor(t *testing.T) {
-	binary, err := testbed.Binary("otelcol-audit")
-	require.NoError(t, err)
-	const open = `yaml:
-receivers: {audit: {http: {endpoint: "0.0.0.0:4319"}}}
-processors: {audit: {journal: {directory: ./data/journal}}}
-exporters: {audit: {file: {directory: ./data/audit}}}
-service: {pipelines: {logs/audit: {receivers: [audit], processors: [audit], exporters: [audit]}}}
-`
-	output, err := validate(t, binary, "--config", open)
-	require.Error(t, err)
-	assert.Contains(t, output, "`insecure: true`")
-	output, err = validate(t, binary, "--config", open, "--config", "yaml:receivers::audit::insecure: true")
-	require.NoError(t, err, output)
-}

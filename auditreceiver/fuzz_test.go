@@ -175,7 +175,7 @@ func FuzzOTLPProto(f *testing.F) {
 		same, err := scanProto(again)
 		require.NoError(t, err)
 		require.LessOrEqual(t, request.Logs().LogRecordCount(), found.records)
-		require.Zero(t, same.unknown)
+		require.LessOrEqual(t, same.unknown, found.unknown, "the decoder keeps some of them")
 	})
 }
 

@@ -64,9 +64,12 @@ var protoFields = [...][]message{
 		1: scalarField, 2: scalarField, 3: scalarField, 4: unknownField, 5: messageAnyValue, 6: messageKeyValue,
 		7: scalarField, 8: scalarField, 9: scalarField, 10: scalarField, 11: scalarField, 12: scalarField,
 	},
-	messageKeyValue: {1: scalarField, 2: messageAnyValue},
+	// Places in a table of texts, which only profiles have: what is at them is
+	// nowhere in a request of logs, so they are as good as unknown.
+	messageKeyValue: {1: scalarField, 2: messageAnyValue, 3: unknownField},
 	messageAnyValue: {
 		1: scalarField, 2: scalarField, 3: scalarField, 4: scalarField, 5: messageArray, 6: messageKeyValueList, 7: scalarField,
+		8: unknownField,
 	},
 	messageArray:        {1: messageAnyValue},
 	messageKeyValueList: {1: messageKeyValue},

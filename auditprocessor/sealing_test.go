@@ -202,7 +202,7 @@ func TestSameIDFromManyClients(t *testing.T) {
 
 func TestAckDelivered(t *testing.T) {
 	config := testConfig(t, t.TempDir())
-	config.Ack, config.AckTimeout = ackDelivered, 100*time.Millisecond
+	config.Ack, config.AckTimeout = ackDelivered, time.Second
 	sink := newSinkFake()
 	p := startProcessor(t, config, sink)
 	ask := func(id string) *receipt.Receipt {

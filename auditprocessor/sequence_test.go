@@ -77,16 +77,19 @@ func sendChained(t testing.TB, p *auditProcessor, logs plog.Logs) (findings []st
 	t.Helper()
 	filled := &receipt.Receipt{}
 	err = p.ConsumeLogs(receipt.NewContext(context.Background(), filled), logs)
-	for _, result := range filled.Results {
-		finding := ""
-		for _, reason := range result.Reasons {
-			if rest, found := strings.CutPrefix(reason, "audit.sequence: "); found {
-				finding, _, _ = strings.Cut(rest, ":")
-			}
-		}
-		findings = append(findings, finding)
+	for i := range filled.Results {
+		findings = append(findings, findingOf(&filled.Results[i]))
 	}
 	return findings, err
+}
+
+func findingOf(result *receipt.Result) (finding string) {
+	for _, reason := range result.Reasons {
+		if rest, found := strings.CutPrefix(reason, "audit.sequence: "); found {
+			finding, _, _ = strings.Cut(rest, ":")
+		}
+	}
+	return finding
 }
 
 // TestProducerChain follows a stream over restarts: what is missing, swapped,
@@ -303,13 +306,7 @@ func keyed(t testing.TB, p *auditProcessor, by *testProducer, numbers ...int64) 
 		}
 		filled := &receipt.Receipt{}
 		require.NoError(t, p.ConsumeLogs(receipt.NewContext(t.Context(), filled), logs))
-		finding := ""
-		for _, reason := range filled.Results[0].Reasons {
-			if rest, found := strings.CutPrefix(reason, "audit.sequence: "); found {
-				finding = rest
-			}
-		}
-		findings = append(findings, finding)
+		findings = append(findings, findingOf(&filled.Results[0]))
 		verified = append(verified, filled.Results[0].VerifyStatus)
 	}
 	return findings, verified
@@ -464,8 +461,7 @@ func TestTenantsShareNoStream(t *testing.T) {
 		logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().PutStr(audit.AttributeRecordID, sent.service)
 		filled := &receipt.Receipt{Tenant: sent.tenant}
 		require.NoError(t, p.ConsumeLogs(receipt.NewContext(t.Context(), filled), logs))
-		reasons := strings.Join(filled.Results[0].Reasons, "")
-		assert.Equal(t, sent.want, strings.TrimPrefix(reasons, "audit.sequence: "), sent)
+		assert.Equal(t, sent.want, findingOf(&filled.Results[0]), sent)
 	}
 	require.NoError(t, p.Shutdown(t.Context()))
 }

@@ -79,7 +79,14 @@ func TestCommitThatNoStandbyHas(t *testing.T) {
 	s := open(t, testConfig(t, dsn))
 	write(t, s, m.Records(t, 1)...)
 	batch := []sink.Entry{m.Record(t, nil), m.Checkpoint(t)}
-	run(t, dsn, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
+	run(t, dsn, "CREATE TABLE probe ()", "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
+	require.Eventually(t, func() bool { // the server takes it over in its own time
+		conn := connect(t, dsn)
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		_, err := conn.Exec(ctx, "INSERT INTO probe DEFAULT VALUES")
+		return err != nil
+	}, time.Minute, time.Millisecond)
 	attempt := func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()

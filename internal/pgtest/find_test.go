@@ -126,7 +126,7 @@ func dependencies(t *testing.T, variables []string, place string, commands map[s
 
 // withRuntimes adds to a machine what the tests of the SDKs need.
 func withRuntimes(commands map[string]string) map[string]string {
-	for _, name := range []string{"python3", "node", "npm", "javac", "mvn"} {
+	for _, name := range []string{"python3", "openssl", "node", "npm", "javac", "mvn"} {
 		commands[name] = ""
 	}
 	return commands
@@ -173,8 +173,8 @@ func TestDependencies(t *testing.T) {
 // Each runtime that is missing is installed, and no other; one that is not
 // wanted is not missed.
 func TestDependenciesOfSDKs(t *testing.T) {
-	packages := map[string]string{"python": "python3 python3-venv", "node": "nodejs npm", "java": "default-jdk-headless maven"}
-	for command, language := range map[string]string{"python3": "python", "node": "node", "npm": "node", "javac": "java", "mvn": "java"} {
+	packages := map[string]string{"python": "python3 python3-venv openssl", "node": "nodejs npm", "java": "default-jdk-headless maven"}
+	for command, language := range map[string]string{"python3": "python", "openssl": "python", "node": "node", "npm": "node", "javac": "java", "mvn": "java"} {
 		t.Run(command, func(t *testing.T) {
 			place := filepath.Join(t.TempDir(), "bin")
 			addBinaries(t, place, "postgres", "initdb")

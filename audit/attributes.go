@@ -153,6 +153,10 @@ const (
 	EventQuarantine      = "audit.quarantine"
 )
 
+// EventHopCheckpoint names the record that keeps a checkpoint of another log,
+// which an earlier collector has forwarded. It is no control record.
+const EventHopCheckpoint = "audit.hop.checkpoint"
+
 // Attributes of a control record. Sizes are integers, roots and digests
 // lowercase hex.
 const (

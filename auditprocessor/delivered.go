@@ -15,7 +15,7 @@ import (
 	"github.com/otelaudit/otelaudit/internal/receipt"
 )
 
-// maxRemembered is how many quarantined records a processor knows of.
+// maxRemembered is how many refusals of records a processor knows of.
 const maxRemembered = 1 << 16
 
 // quarantineMemory remembers which records required sinks refused for good, the
@@ -29,8 +29,14 @@ type quarantineMemory struct {
 	unsaved bool     // file lacks something
 
 	mu    sync.Mutex
-	known map[coordinate]string // guarded by mu; which sink refused it
-	order []coordinate          // guarded by mu; oldest first, some of them known no more
+	known map[coordinate][]string // guarded by mu; the sinks that refused it and have not taken it since; each list is never changed
+	order []refusal               // guarded by mu; oldest first, some of them known no more
+}
+
+// refusal is of one record by one sink.
+type refusal struct {
+	at   coordinate
+	sink string
 }
 
 // note takes in what an exporter did with a record.
@@ -40,24 +46,41 @@ func (q *quarantineMemory) note(r *receipt.Report) {
 	defer q.mu.Unlock()
 	switch r.Action {
 	case receipt.Quarantined:
-		if q.known == nil {
-			q.known = map[coordinate]string{}
-		}
-		if _, again := q.known[at]; again {
-			return
-		}
-		q.known[at] = r.Sink
-		if q.order = append(q.order, at); len(q.order) > maxRemembered {
-			delete(q.known, q.order[0])
-			q.order = q.order[1:]
-		}
+		q.enter(refusal{at, r.Sink})
 	case receipt.Replayed:
-		delete(q.known, at)
+		q.forget(refusal{at, r.Sink})
 	}
 }
 
-// by returns the sink that refused a record, empty if none did.
-func (q *quarantineMemory) by(at coordinate) string {
+// enter takes a refusal in. The caller holds mu.
+func (q *quarantineMemory) enter(r refusal) {
+	sinks := q.known[r.at]
+	if slices.Contains(sinks, r.sink) {
+		return
+	}
+	if q.known == nil {
+		q.known = map[coordinate][]string{}
+	}
+	q.known[r.at] = append(slices.Clone(sinks), r.sink)
+	if q.order = append(q.order, r); len(q.order) > maxRemembered {
+		q.forget(q.order[0])
+		q.order = q.order[1:]
+	}
+}
+
+// forget takes it out: other sinks that refused the record still do not have it.
+// The caller holds mu.
+func (q *quarantineMemory) forget(r refusal) {
+	others := slices.DeleteFunc(slices.Clone(q.known[r.at]), func(sink string) bool { return sink == r.sink })
+	if len(others) == 0 {
+		delete(q.known, r.at)
+		return
+	}
+	q.known[r.at] = others
+}
+
+// by returns the sinks that refused a record and have not taken it since.
+func (q *quarantineMemory) by(at coordinate) []string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.known[at]

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/otelaudit/otelaudit/internal/durable"
 	"github.com/otelaudit/otelaudit/internal/receipt"
@@ -18,16 +19,17 @@ import (
 // refusedFile holds, in the journal's directory, the coordinates of the records
 // that required sinks refused for good, so that who asks for one after a restart
 // is not told that it was delivered. It is a sequence of JSON lines; of several
-// for one coordinate the last counts. A line is synced before delivery goes on.
-// What a crash cut off is reported again by the sink, because the cursor had not
-// passed it.
+// for one coordinate and sink the last counts. A line is synced before delivery goes on,
+// unless the disk does not take it, which is counted. What a crash cut off is
+// reported again by the sink, because the cursor had not passed it.
 const refusedFile = "refused"
 
 // refusedLine is one line of the file.
 type refusedLine struct {
 	Origin string `json:"origin"`
 	Index  uint64 `json:"index,string"`
-	Sink   string `json:"sink,omitempty"` // empty: has it after all
+	Sink   string `json:"sink"`
+	Taken  bool   `json:"taken,omitempty"` // the sink has it after all
 }
 
 // open reads the file in directory, if there is one, and says how many of its
@@ -44,12 +46,12 @@ func (q *quarantineMemory) open(directory string) (damaged int, err error) {
 	complete := data[:bytes.LastIndexByte(data, '\n')+1] // what is behind it was being written
 	for text := range bytes.Lines(complete) {
 		var line refusedLine
-		if json.Unmarshal(text, &line) != nil || line.Origin == "" {
+		if json.Unmarshal(text, &line) != nil || line.Origin == "" || line.Sink == "" {
 			damaged++
 			continue
 		}
 		action := receipt.Quarantined
-		if line.Sink == "" {
+		if line.Taken {
 			action = receipt.Replayed
 		}
 		q.note(&receipt.Report{Action: action, Origin: line.Origin, Index: line.Index, Sink: line.Sink})
@@ -66,10 +68,7 @@ func (q *quarantineMemory) save(r *receipt.Report) error {
 	if q.file == nil || q.lines >= 2*maxRemembered {
 		return q.rewrite()
 	}
-	line := refusedLine{Origin: r.Origin, Index: r.Index, Sink: r.Sink}
-	if r.Action == receipt.Replayed {
-		line.Sink = ""
-	}
+	line := refusedLine{Origin: r.Origin, Index: r.Index, Sink: r.Sink, Taken: r.Action == receipt.Replayed}
 	err := json.NewEncoder(q.file).Encode(line)
 	if err == nil {
 		err = q.file.Sync()
@@ -109,10 +108,10 @@ func (q *quarantineMemory) rewrite() error {
 func (q *quarantineMemory) remembered() []refusedLine {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	lines := make([]refusedLine, 0, len(q.known))
-	for _, at := range q.order {
-		if sink, known := q.known[at]; known {
-			lines = append(lines, refusedLine{Origin: at.origin, Index: at.index, Sink: sink})
+	lines := make([]refusedLine, 0, len(q.order))
+	for _, r := range q.order {
+		if slices.Contains(q.known[r.at], r.sink) {
+			lines = append(lines, refusedLine{Origin: r.at.origin, Index: r.at.index, Sink: r.sink})
 		}
 	}
 	return lines

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -65,7 +66,7 @@ func TestQuarantinedIsToldToWhoAsks(t *testing.T) {
 	filled := ask(t, p, sent, make(chan struct{}))
 	require.False(t, filled.Pending)
 	for i, want := range []bool{false, true, false} {
-		require.Equal(t, want, filled.Results[i].QuarantinedBy != "", i)
+		require.Equal(t, want, filled.Results[i].QuarantinedBy != nil, i)
 	}
 	again := ask(t, p, sent, make(chan struct{}))
 	require.NotEmpty(t, again.Results[1].QuarantinedBy)
@@ -101,7 +102,7 @@ func TestQuarantinedIsToldAfterARestart(t *testing.T) {
 	directory := filepath.Join(config.Journal.Directory, quarantineDirectory)
 	require.NoError(t, quarantine.Ask(directory, quarantine.Coordinate{Origin: at.origin, Index: at.index}, quarantine.Request{Action: quarantine.Replay, At: time.Now(), Reason: "mended"}))
 	life(newStockFake(take), func(p *auditProcessor) {
-		soon(t, func() bool { return p.quarantined.by(at) == "" })
+		soon(t, func() bool { return p.quarantined.by(at) == nil })
 	})
 	require.Empty(t, life(newStockFake(take), nil)[1].QuarantinedBy)
 }
@@ -132,7 +133,7 @@ func TestRefusedFile(t *testing.T) {
 	require.NoError(t, err)
 	known := func(q *quarantineMemory) (indexes []uint64) {
 		for i := range uint64(10) {
-			if q.by(coordinate{"o", i}) == "audit/<s>" {
+			if slices.Equal(q.by(coordinate{"o", i}), []string{"audit/<s>"}) {
 				indexes = append(indexes, i)
 			}
 		}
@@ -181,12 +182,43 @@ func TestQuarantineMemory(t *testing.T) {
 		note(receipt.Quarantined, i)
 	}
 	require.Empty(t, q.by(coordinate{"o", 0}), "the oldest is forgotten")
-	require.Equal(t, "s", q.by(coordinate{"o", 1}))
+	require.Equal(t, []string{"s"}, q.by(coordinate{"o", 1}))
 	require.Len(t, q.known, maxRemembered)
 	note(receipt.Dropped, 1)
 	require.NotEmpty(t, q.by(coordinate{"o", 1}), "given up is not delivered")
 	note(receipt.Replayed, 1)
 	require.Empty(t, q.by(coordinate{"o", 1}))
+}
+
+// What one sink has taken after all, another may still not have.
+func TestEachSinkThatRefusedIsRemembered(t *testing.T) {
+	var q quarantineMemory
+	directory, at := t.TempDir(), coordinate{"o", 1}
+	_, err := q.open(directory)
+	require.NoError(t, err)
+	for _, step := range []struct {
+		action receipt.Action
+		sink   string
+		by     []string
+	}{
+		{receipt.Quarantined, "audit/a", []string{"audit/a"}},
+		{receipt.Quarantined, "audit/b", []string{"audit/a", "audit/b"}},
+		{receipt.Quarantined, "audit/a", []string{"audit/a", "audit/b"}},
+		{receipt.Replayed, "audit/a", []string{"audit/b"}},
+		{receipt.Quarantined, "audit/a", []string{"audit/b", "audit/a"}},
+		{receipt.Replayed, "audit/b", []string{"audit/a"}},
+		{receipt.Replayed, "audit/a", nil},
+	} {
+		r := &receipt.Report{Action: step.action, Origin: at.origin, Index: at.index, Sink: step.sink}
+		q.note(r)
+		require.NoError(t, q.save(r))
+		require.Equal(t, step.by, q.by(at))
+		var next quarantineMemory
+		_, err := next.open(directory)
+		require.NoError(t, err)
+		require.Equal(t, step.by, next.by(at), "over a restart")
+	}
+	require.NoError(t, q.close())
 }
 
 func TestSinkBoard(t *testing.T) {

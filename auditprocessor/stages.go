@@ -316,7 +316,14 @@ func (w *worker) limitNames(r plog.ResourceLogs, s plog.ScopeLogs) {
 func (w *worker) record(record plog.LogRecord, v *verdict) {
 	w.own.reset()
 	w.fields.scan(record.Attributes())
+	checkpoint := w.fields.moved && completeCheckpoint(record, &w.own)
+	if checkpoint {
+		w.fields.scan(record.Attributes())
+	}
 	identity := w.identify(record)
+	if checkpoint {
+		w.timeCheckpoint(record)
+	}
 	if w.stages.proofs != nil {
 		w.prove(record)
 	}

@@ -15,29 +15,31 @@ import (
 	"github.com/otelaudit/otelaudit/audit/sequence"
 )
 
-// registerGauges lets the meter ask for what waits in the journal.
+// registerGauges lets the meter ask for what waits in the journal. Each names
+// its processor: of two that said the same about themselves one would be seen.
 func (p *auditProcessor) registerGauges() error {
+	named := labelled("processor", p.settings.ID.String())
 	return errors.Join(
 		p.telemetry.RegisterProcessorAuditPendingRecordsCallback(func(_ context.Context, o metric.Int64Observer) error {
 			_, records := p.forwarder.journal.Backlog()
-			o.Observe(records)
+			o.Observe(records, named)
 			return nil
 		}),
 		p.telemetry.RegisterProcessorAuditPendingBytesCallback(func(_ context.Context, o metric.Int64Observer) error {
 			bytes, _ := p.forwarder.journal.Backlog()
-			o.Observe(bytes)
+			o.Observe(bytes, named)
 			return nil
 		}),
 		p.telemetry.RegisterProcessorAuditCapacityBytesCallback(func(_ context.Context, o metric.Int64Observer) error {
-			o.Observe(p.config.Journal.MaxBytes)
+			o.Observe(p.config.Journal.MaxBytes, named)
 			return nil
 		}),
 		p.telemetry.RegisterProcessorAuditPendingAgeCallback(func(_ context.Context, o metric.Float64Observer) error {
-			o.Observe(p.forwarder.age().Seconds())
+			o.Observe(p.forwarder.age().Seconds(), named)
 			return nil
 		}),
 		p.telemetry.RegisterProcessorAuditStuckTimeCallback(func(_ context.Context, o metric.Float64Observer) error {
-			o.Observe(p.forwarder.watch.time().Seconds())
+			o.Observe(p.forwarder.watch.time().Seconds(), named)
 			return nil
 		}),
 	)

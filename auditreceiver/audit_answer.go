@@ -52,7 +52,7 @@ func (a *answer) encodeAudit(form encoding, accept []string) (contentType string
 
 // anyQuarantined says that delivery waits for an operator.
 func anyQuarantined(results []receipt.Result) bool {
-	return slices.ContainsFunc(results, func(r receipt.Result) bool { return r.QuarantinedBy != "" })
+	return slices.ContainsFunc(results, func(r receipt.Result) bool { return len(r.QuarantinedBy) > 0 })
 }
 
 // domain is the status of the request: of its worst record.
@@ -89,7 +89,7 @@ func (a *answer) hasResult(is func(*result) bool) bool {
 	return false
 }
 
-func (r *result) isQuarantined() bool { return r.sealed != nil && r.sealed.QuarantinedBy != "" }
+func (r *result) isQuarantined() bool { return r.sealed != nil && len(r.sealed.QuarantinedBy) > 0 }
 
 func (r *result) isVerifyFailure() bool {
 	return r.status == statusRefused && r.sealed != nil && r.sealed.VerifyStatus == receipt.VerifyFailed
@@ -247,7 +247,7 @@ func (a *answer) appendSinks(dst []byte, name string) []byte {
 	dst = append(append(append(dst, `,"`...), name...), `":{`...)
 	for i := range a.sinks {
 		s := &a.sinks[i]
-		if a.hasResult(func(r *result) bool { return r.sealed != nil && r.sealed.QuarantinedBy == s.Sink }) {
+		if a.hasResult(func(r *result) bool { return r.sealed != nil && slices.Contains(r.sealed.QuarantinedBy, s.Sink) }) {
 			s.Delivery = receipt.DeliveryFailed
 		}
 		if i > 0 {

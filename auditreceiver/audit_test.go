@@ -211,7 +211,7 @@ func TestAuditPendingIsAccepted(t *testing.T) {
 // A required sink refused a record for good: never 200.
 func TestAuditQuarantinedIsNotDelivered(t *testing.T) {
 	url := serveAudit(t, testConfig(), func(ctx context.Context, logs plog.Logs) error {
-		defer func() { receipt.FromContext(ctx).Results[1].QuarantinedBy = "audit" }()
+		defer func() { receipt.FromContext(ctx).Results[1].QuarantinedBy = []string{"audit"} }()
 		return deliver(ctx, logs)
 	})
 	r := postAudit(t, url, encodingJSON, marshalJSON(t, records("a", "b")))
@@ -423,7 +423,7 @@ func TestAuditSinksAreNamed(t *testing.T) {
 		}
 		err := deliver(ctx, logs)
 		if logs.LogRecordCount() > 1 {
-			filled.Results[1].QuarantinedBy = "audit/a"
+			filled.Results[1].QuarantinedBy = []string{"audit/a"}
 		}
 		return err
 	})

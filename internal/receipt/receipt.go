@@ -86,10 +86,10 @@ type Result struct {
 	// Reasons says why the record was flagged (Sealed) or refused (not
 	// Sealed), each naming its field. Empty on a record without fault.
 	Reasons []string
-	// QuarantinedBy is the sink that refused the record for good, where
-	// AwaitDelivery asked and one did: the record is in a quarantine until an
-	// operator decides.
-	QuarantinedBy string
+	// QuarantinedBy are the sinks that refused the record for good and have not
+	// taken it since, where AwaitDelivery asked: the record is in their
+	// quarantines until an operator decides.
+	QuarantinedBy []string
 }
 
 // Verdicts on a producer's proof, as OTEP 0267 names them.

@@ -97,8 +97,9 @@ func (r *result) isVerifyFailure() bool {
 
 // appendDomain writes the answer: of one record, or of a batch.
 func (a *answer) appendDomain(dst []byte) []byte {
+	domain := a.domain() // once: it looks at every record
 	if len(a.ids) == 1 {
-		dst = a.appendRecord(append(dst, '{'), 0)
+		dst = a.appendRecord(append(dst, '{'), 0, domain)
 		dst = a.appendSinks(dst, "sink_status_map")
 		if a.coversAny() {
 			dst = append(dst, ',')
@@ -107,7 +108,7 @@ func (a *answer) appendDomain(dst []byte) []byte {
 		return append(dst, '}')
 	}
 	dst = append(dst, `{"status":"`...)
-	dst = append(append(dst, a.domain()...), '"')
+	dst = append(append(dst, domain...), '"')
 	if a.problem != "" {
 		dst = appendText(append(dst, `,"reason":`...), a.problem)
 	}
@@ -128,7 +129,7 @@ func (a *answer) appendDomain(dst []byte) []byte {
 			dst = append(dst, ',')
 		}
 		dst = appendText(dst, a.ids[i])
-		dst = a.appendRecord(append(dst, ':', '{'), i)
+		dst = a.appendRecord(append(dst, ':', '{'), i, domain)
 		dst = append(dst, '}')
 	}
 	return append(dst, "}}"...)
@@ -162,13 +163,13 @@ func (a *answer) resultOf(i int) *result {
 	return &result{}
 }
 
-// appendRecord writes the members of one record.
-func (a *answer) appendRecord(dst []byte, i int) []byte {
+// appendRecord writes the members of one record of a request with this status.
+func (a *answer) appendRecord(dst []byte, i int, domain string) []byte {
 	r := a.resultOf(i)
 	dst = append(dst, `"record_id":`...)
 	dst = appendText(dst, a.ids[i])
 	dst = append(dst, `,"status":"`...)
-	dst = append(append(dst, a.recordDomain(r)...), '"')
+	dst = append(append(dst, a.recordDomain(r, domain)...), '"')
 	if s := r.sealed; s != nil {
 		dst = appendReceipt(dst, s)
 	}
@@ -202,10 +203,10 @@ func appendReceipt(dst []byte, s *receipt.Result) []byte {
 
 // recordDomain is the status of one record. What is refused is refused whole:
 // the record that is to blame has its own reason.
-func (a *answer) recordDomain(r *result) string {
+func (a *answer) recordDomain(r *result, whole string) string {
 	switch {
 	case a.status != http.StatusAccepted:
-		return a.domain()
+		return whole
 	case r.isQuarantined():
 		return domainPartial
 	}

@@ -62,11 +62,11 @@ func incomingCheckpoint(record plog.LogRecord) (note string, origin chain.Origin
 	if attributes.Len() != members || record.EventName() != "" || record.Timestamp() != 0 || record.Body().Type() != pcommon.ValueTypeEmpty {
 		return "", chain.Origin{}, false
 	}
-	text, _ := attributes.Get(audit.AttributeChainCheckpoint)
-	named, _ := attributes.Get(audit.AttributeChainOrigin)
-	size, _ := attributes.Get(audit.AttributeChainIndex)
-	hashes, _ := attributes.Get(audit.AttributeChainRange)
-	if text.Type() != pcommon.ValueTypeStr || named.Type() != pcommon.ValueTypeStr || size.Type() != pcommon.ValueTypeInt || !isRange(hashes) {
+	named, hasOrigin := attributes.Get(audit.AttributeChainOrigin)
+	size, hasSize := attributes.Get(audit.AttributeChainIndex)
+	text, hasNote := attributes.Get(audit.AttributeChainCheckpoint)
+	hashes, hasRange := attributes.Get(audit.AttributeChainRange)
+	if !hasOrigin || !hasSize || !hasNote || !hasRange || size.Type() != pcommon.ValueTypeInt || !isRange(hashes) {
 		return "", chain.Origin{}, false
 	}
 	checkpoint, err := chain.ParseCheckpoint([]byte(text.Str()))

@@ -68,9 +68,14 @@ func TestIncomingCheckpoint(t *testing.T) {
 		"with a time":   {func(r plog.LogRecord) { r.SetTimestamp(1) }, false},
 		"with a body":   {func(r plog.LogRecord) { r.Body().SetStr("x") }, false},
 		"with more":     {func(r plog.LogRecord) { r.Attributes().PutStr("x", "y") }, false},
-		"no note":       {func(r plog.LogRecord) { r.Attributes().PutStr(audit.AttributeChainCheckpoint, "x") }, false},
-		"other size":    {func(r plog.LogRecord) { r.Attributes().PutInt(audit.AttributeChainIndex, 4) }, false},
-		"other origin":  {func(r plog.LogRecord) { r.Attributes().PutStr(audit.AttributeChainOrigin, "x") }, false},
+		"no member": {func(r plog.LogRecord) {
+			r.Attributes().Remove(audit.AttributeChainIndex)
+			r.Attributes().PutStr("x", "y")
+		}, false},
+		"other types":  {func(r plog.LogRecord) { r.Attributes().PutInt(audit.AttributeChainCheckpoint, 1) }, false},
+		"no note":      {func(r plog.LogRecord) { r.Attributes().PutStr(audit.AttributeChainCheckpoint, "x") }, false},
+		"other size":   {func(r plog.LogRecord) { r.Attributes().PutInt(audit.AttributeChainIndex, 4) }, false},
+		"other origin": {func(r plog.LogRecord) { r.Attributes().PutStr(audit.AttributeChainOrigin, "x") }, false},
 		"no origin": {func(r plog.LogRecord) {
 			r.Attributes().PutStr(audit.AttributeChainOrigin, "x")
 			r.Attributes().PutStr(audit.AttributeChainCheckpoint, note("x"))

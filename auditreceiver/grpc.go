@@ -236,8 +236,8 @@ func (s *grpcServer) read(stream grpc.ServerStream, taken *share) ([]byte, error
 	received := make(chan error, 1)
 	go func() {
 		// Ends at the latest with the call, which returning from its handler ends.
-		defer place.hasRead()
 		defer place.release()
+		defer place.hasRead() // first: what holds nothing must not be asked to give way
 		received <- stream.RecvMsg(&message)
 	}()
 	timeout := time.NewTimer(s.readTimeout)

@@ -87,9 +87,14 @@ var incomingForms = [...]string{"certificate", "fingerprint", "key_id", "ski", "
 
 // HandsOver says whether a record, as it is claimed to be signed, hands its
 // stream over to another key: a key transition by its producer. A collector
-// that signs the record on its way hands nothing over.
+// that signs the record on its way hands nothing over. A record without an event
+// name is named by its action, as it will be stored.
 func (c *Claim) HandsOver(record plog.LogRecord) bool {
-	return record.EventName() == audit.EventKeyTransition && c.Signer != SignerCollector
+	name := record.EventName()
+	if action := last(record.Attributes(), audit.AttributeAction); name == "" && action != (pcommon.Value{}) {
+		name = action.Str()
+	}
+	return name == audit.EventKeyTransition && c.Signer != SignerCollector
 }
 
 // Incoming returns the claim of the key that takes over, from the body of a key

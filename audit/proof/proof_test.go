@@ -292,6 +292,31 @@ func TestReferenceIsReadOnce(t *testing.T) {
 	}
 }
 
+// TestHandsOver: what makes a record a key transition is the name that it will
+// be stored under, and that it is the producer who speaks.
+func TestHandsOver(t *testing.T) {
+	for _, test := range []struct {
+		name, action, signer string
+		want                 bool
+	}{
+		{audit.EventKeyTransition, "", "", true},
+		{audit.EventKeyTransition, "LOGIN", "producer", true},
+		{"", audit.EventKeyTransition, "", true},
+		{"user.login", audit.EventKeyTransition, "", false},
+		{"", "LOGIN", "", false},
+		{"", "", "", false},
+		{audit.EventKeyTransition, "", SignerCollector, false},
+	} {
+		record := plog.NewLogRecord()
+		record.SetEventName(test.name)
+		if test.action != "" {
+			record.Attributes().PutStr(audit.AttributeAction, test.action)
+		}
+		claim := Claim{Signer: test.signer}
+		assert.Equal(t, test.want, claim.HandsOver(record), test)
+	}
+}
+
 // FuzzIncoming reads the body of a key transition.
 func FuzzIncoming(f *testing.F) {
 	for _, v := range transitions(f) {

@@ -56,7 +56,8 @@ func openSequences(config *SequenceConfig, directory string, j *journal.Journal)
 	for _, h := range known {
 		s.enter(h)
 	}
-	return s, s.file.replace(s.all())
+	file.streams = len(s.heads)
+	return s, nil
 }
 
 // enter takes a head over. The caller holds mu, or is alone.

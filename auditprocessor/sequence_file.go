@@ -136,12 +136,13 @@ type headFile struct {
 	mu      sync.Mutex
 	file    *os.File // guarded by mu; nil: has to be written anew
 	entries int      // guarded by mu; in the file
-	streams int      // guarded by mu; of which so many were there when it was written anew
+	streams int      // guarded by mu; of which so many are of different streams, or fewer: more since are not counted
+	unsaved bool     // guarded by mu; the file lacks something that was taken for it
 	closed  bool     // guarded by mu
 }
 
-// openHeads reads the file in directory, if there is one. It is written anew
-// with the first replace.
+// openHeads reads the file in directory, if there is one. It writes nothing: the
+// disk may be full, and what is in the file can be delivered all the same.
 func openHeads(directory string) (*headFile, []streamHead, error) {
 	f := &headFile{path: filepath.Join(directory, producersFile)}
 	data, err := os.ReadFile(f.path)
@@ -158,16 +159,17 @@ func openHeads(directory string) (*headFile, []streamHead, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("producers' streams %s: %w: remove it, and each stream begins anew, marked `joined`", f.path, err)
 	}
+	if len(data) > len(producersMagic)+entrySize*len(heads) {
+		return f, heads, nil // nothing may follow what was cut off
+	}
+	if f.file, err = os.OpenFile(f.path, os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
+		return nil, nil, fmt.Errorf("open producers' streams: %w", err)
+	}
+	f.entries = len(heads)
 	return f, heads, nil
 }
 
-// replace writes the file anew.
-func (f *headFile) replace(all []streamHead) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.rewrite(all)
-}
-
+// rewrite writes the file anew. The caller holds mu.
 func (f *headFile) rewrite(all []streamHead) error {
 	data := make([]byte, 0, len(producersMagic)+entrySize*len(all))
 	data = append(data, producersMagic...)
@@ -184,12 +186,13 @@ func (f *headFile) rewrite(all []streamHead) error {
 	if err != nil {
 		return fmt.Errorf("write producers' streams: %w", err)
 	}
-	f.entries, f.streams = len(all), len(all)
+	f.entries, f.streams, f.unsaved = len(all), len(all), false
 	return nil
 }
 
-// letGo closes the file that is appended to.
+// letGo closes the file that is appended to. The caller holds mu.
 func (f *headFile) letGo() error {
+	f.unsaved = true
 	if f.file == nil {
 		return nil
 	}
@@ -211,7 +214,7 @@ func (f *headFile) save(take, all func() []streamHead) error {
 		}
 		return fmt.Errorf("write producers' streams: %w", os.ErrClosed)
 	}
-	if len(heads) == 0 && f.file != nil {
+	if len(heads) == 0 && !f.unsaved {
 		return nil
 	}
 	if f.file != nil && f.entries+len(heads) <= 2*f.streams+compactAt {

@@ -547,14 +547,16 @@ func TestHeadFile(t *testing.T) {
 	f, known, err := openHeads(directory)
 	require.NoError(t, err)
 	require.Empty(t, known)
-	require.NoError(t, f.replace(heads[:1]))
-	next := heads[1:]
+	next := heads[:1]
 	take := func() []streamHead { taken := next; next = nil; return taken }
+	require.NoError(t, f.save(take, func() []streamHead { return heads[:1] }))
+	next = heads[1:]
 	require.NoError(t, f.save(take, nil))
 	require.NoError(t, f.save(take, nil), "nothing to do")
 	read := func() []streamHead {
-		_, known, err := openHeads(directory)
+		f, known, err := openHeads(directory)
 		require.NoError(t, err)
+		require.NoError(t, f.letGo())
 		return known
 	}
 	require.Equal(t, heads, read())
@@ -572,7 +574,13 @@ func TestHeadFile(t *testing.T) {
 	require.NoError(t, err)
 	for cut := 1; cut <= entrySize; cut++ {
 		require.NoError(t, os.WriteFile(path, data[:len(data)-cut], 0o600))
-		require.Equal(t, heads[:2], read())
+		f, known, err := openHeads(directory)
+		require.NoError(t, err)
+		require.Equal(t, heads[:2], known)
+		next = heads[2:]
+		require.NoError(t, f.save(take, func() []streamHead { return heads }))
+		require.Equal(t, heads, read(), "nothing follows what was cut off")
+		require.NoError(t, f.letGo())
 	}
 	data[len(producersMagic)+entrySize+3] ^= 1
 	require.NoError(t, os.WriteFile(path, data, 0o600))
@@ -613,8 +621,9 @@ func TestHeadFileIsCompacted(t *testing.T) {
 	}
 	require.NoError(t, s.save())
 	assert.LessOrEqual(t, s.file.entries, compactAt)
-	_, known, err := openHeads(filepath.Dir(s.file.path))
+	f, known, err := openHeads(filepath.Dir(s.file.path))
 	require.NoError(t, err)
+	require.NoError(t, f.letGo())
 	assert.Equal(t, int64(compactAt+999), known[len(known)-1].head.Number)
 }
 
@@ -739,6 +748,40 @@ func TestProducersFileFails(t *testing.T) {
 	expect(4)
 	require.NoError(t, p.Shutdown(t.Context()))
 	require.NoError(t, telemetry.Shutdown(context.Background()))
+}
+
+// TestStartWithoutRoomForProducersFile: a start writes nothing into it, so that
+// one on a full disk succeeds. What was taken for it meanwhile is written when
+// there is room.
+func TestStartWithoutRoomForProducersFile(t *testing.T) {
+	directory := t.TempDir()
+	noRoom := filepath.Join(directory, producersFile+".tmp")
+	require.NoError(t, os.Mkdir(noRoom, 0o700))
+	expect := func(p *auditProcessor, numbers ...int64) {
+		t.Helper()
+		findings, err := sendChained(t, p, chained(t, "a", numbers...))
+		require.NoError(t, err)
+		assert.Equal(t, make([]string, len(numbers)), findings)
+	}
+	p := startProcessor(t, testConfig(t, directory), newSinkFake())
+	require.NoError(t, p.Shutdown(t.Context()), "there is nothing to write")
+	p = startProcessor(t, testConfig(t, directory), newSinkFake())
+	expect(p, 1)
+	require.Error(t, p.Shutdown(t.Context()), "the stream is not in the file")
+
+	p = startProcessor(t, testConfig(t, directory), newSinkFake())
+	require.Empty(t, p.sequences.heads)
+	expect(p, 2)
+	require.NoError(t, os.Remove(noRoom))
+	expect(p, 3)
+	require.NoError(t, p.Shutdown(t.Context()))
+	require.NoError(t, os.Mkdir(noRoom, 0o700))
+	for number := range int64(3) {
+		p = startProcessor(t, testConfig(t, directory), newSinkFake())
+		require.Len(t, p.sequences.heads, 1, "it is appended to")
+		expect(p, 4+number)
+		require.NoError(t, p.Shutdown(t.Context()))
+	}
 }
 
 // TestDamagedProducersFile: the start says what to do, and leaves nothing held.

@@ -30,7 +30,7 @@ type quarantineMemory struct {
 
 	mu    sync.Mutex
 	known map[coordinate][]string // guarded by mu; the sinks that refused it and have not taken it since; each list is never changed
-	order []refusal               // guarded by mu; oldest first, some of them known no more
+	order []refusal               // guarded by mu; what is known, oldest first
 }
 
 // refusal is of one record by one sink.
@@ -64,13 +64,20 @@ func (q *quarantineMemory) enter(r refusal) {
 	q.known[r.at] = append(slices.Clone(sinks), r.sink)
 	if q.order = append(q.order, r); len(q.order) > maxRemembered {
 		q.forget(q.order[0])
-		q.order = q.order[1:]
 	}
 }
 
 // forget takes it out: other sinks that refused the record still do not have it.
 // The caller holds mu.
 func (q *quarantineMemory) forget(r refusal) {
+	switch i := slices.Index(q.order, r); i {
+	case -1:
+		return
+	case 0: // as in most cases
+		q.order = q.order[1:]
+	default:
+		q.order = slices.Delete(q.order, i, i+1)
+	}
 	others := slices.DeleteFunc(slices.Clone(q.known[r.at]), func(sink string) bool { return sink == r.sink })
 	if len(others) == 0 {
 		delete(q.known, r.at)

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/otelaudit/otelaudit/internal/durable"
 	"github.com/otelaudit/otelaudit/internal/receipt"
@@ -110,9 +109,7 @@ func (q *quarantineMemory) remembered() []refusedLine {
 	defer q.mu.Unlock()
 	lines := make([]refusedLine, 0, len(q.order))
 	for _, r := range q.order {
-		if slices.Contains(q.known[r.at], r.sink) {
-			lines = append(lines, refusedLine{Origin: r.at.origin, Index: r.at.index, Sink: r.sink})
-		}
+		lines = append(lines, refusedLine{Origin: r.at.origin, Index: r.at.index, Sink: r.sink})
 	}
 	return lines
 }

@@ -187,7 +187,17 @@ func TestQuarantineMemory(t *testing.T) {
 	note(receipt.Dropped, 1)
 	require.NotEmpty(t, q.by(coordinate{"o", 1}), "given up is not delivered")
 	note(receipt.Replayed, 1)
+	note(receipt.Replayed, 3)
 	require.Empty(t, q.by(coordinate{"o", 1}))
+
+	note(receipt.Quarantined, 3) // the newest now
+	for i := range 4 {
+		note(receipt.Quarantined, maxRemembered+1+i)
+	}
+	require.Len(t, q.known, maxRemembered)
+	require.NotEmpty(t, q.by(coordinate{"o", 3}), "it goes when it is the oldest")
+	require.Empty(t, q.by(coordinate{"o", 5}))
+	require.NotEmpty(t, q.by(coordinate{"o", 6}))
 }
 
 // What one sink has taken after all, another may still not have.

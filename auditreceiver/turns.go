@@ -18,7 +18,7 @@ import (
 // waited longest.
 //
 // Who is cut off is told to send again: nothing of the request was promised.
-// What has come in whole is never cut off.
+// What has come in whole is not cut off, unless it came at that very moment.
 const (
 	// readingTurn is what a request has to come in while others wait for the
 	// memory that it holds. While none do, it has `read_timeout`.

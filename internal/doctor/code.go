@@ -44,6 +44,7 @@ const (
 	codeDirRelative   Code = "directory-relative"
 	codeDirTemporary  Code = "directory-temporary"
 	codeRedactionOff  Code = "redaction-off"
+	codeChainOpen     Code = "chain-unsigned"
 
 	codeNotKept        Code = "not-kept"
 	codeQueueMemory    Code = "queue-in-memory"
@@ -101,6 +102,7 @@ var severities = map[Code]Severity{
 	codeDirRelative:   Warning,
 	codeDirTemporary:  Warning,
 	codeRedactionOff:  Warning,
+	codeChainOpen:     Warning,
 
 	codeNotKept:        Error,
 	codeQueueMemory:    Error,

@@ -119,6 +119,18 @@ func (e *examination) checkProcessor(q *part) {
 			"secrets in events are hashed, sealed and stored as they come, and evidence cannot be masked afterwards",
 			"remove it: redaction is on by default; name exceptions in `redaction::ignore_keys`")
 	}
+	e.checkChains(q)
+}
+
+// checkChains finds requests that are refused for what a stranger may have done.
+func (e *examination) checkChains(q *part) {
+	enabled, known := e.boolean(q, true, "sequence", "enabled")
+	violation, ok := e.string(q, "mark", "sequence", "on_violation")
+	if known && ok && enabled && violation == "reject" && !q.node.at("proof", "require_signature").holds() {
+		e.found(codeChainOpen, q, []string{"sequence", "on_violation"},
+			"who may write for a tenant and need not sign can end or take over the stream of another producer, whose requests are then refused",
+			"`proof::require_signature` for those who number their records, or `on_violation: mark`")
+	}
 }
 
 // checkDirectory judges where acknowledged events are kept. One that only the

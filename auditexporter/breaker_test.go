@@ -6,6 +6,7 @@ package auditexporter
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,13 +96,13 @@ func TestHalfOpenBreakerLetsOneThrough(t *testing.T) {
 		b := newBreakerTest()
 		b.openIt(t)
 		b.down = false
-		calls := 0
+		var calls atomic.Int32
 		release := make(chan error)
 		results := make(chan error, 4)
 		for range 4 {
 			go func() {
 				results <- b.do(t.Context(), func() error {
-					calls++
+					calls.Add(1)
 					return <-release
 				}, func(error) bool { return true })
 			}()
@@ -109,13 +110,13 @@ func TestHalfOpenBreakerLetsOneThrough(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(10 * time.Second) // the bubble's clock
 		synctest.Wait()
-		assert.Equal(t, 1, calls)
+		assert.EqualValues(t, 1, calls.Load())
 		release <- errDown
 		synctest.Wait()
 		assert.Equal(t, breakerOpen, b.now())
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		assert.Equal(t, 2, calls)
+		assert.EqualValues(t, 2, calls.Load())
 		release <- nil
 		for range 2 { // all others run once it is closed
 			release <- nil

@@ -90,16 +90,24 @@ func (v *Verifier) readQuarantine(w witness, attributes pcommon.Map) {
 	if !ok || w.action != actionQuarantine && w.action != actionReplay && w.action != actionDrop {
 		return
 	}
+	origin := text(attributes, audit.AttributeQuarantineOrigin)
+	if _, err := chain.ParseOrigin(origin); err != nil {
+		return // no record has such a name, and it may be of any length
+	}
 	w.action, w.sink = strings.Clone(w.action), strings.Clone(text(attributes, audit.AttributeQuarantineSink))
-	v.quarantined(coordinate{text(attributes, audit.AttributeQuarantineOrigin), index}, w)
+	v.quarantined(coordinate{origin, index}, w)
 }
 
 // readStart reads who came before; a start that names a predecessor must name
-// its size and root as well.
+// an origin, its size and its root. What is no origin may be of any length, and
+// of any characters.
 func (c *control) readStart(attributes pcommon.Map) bool {
 	c.previous = text(attributes, audit.AttributeOriginPrevious)
 	if c.previous == "" {
 		return true
+	}
+	if _, err := chain.ParseOrigin(c.previous); err != nil {
+		return false
 	}
 	var ok bool
 	if c.previousSize, ok = number(attributes, audit.AttributeOriginPreviousSize); !ok {

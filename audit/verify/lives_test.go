@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -345,6 +346,22 @@ func TestFindingsAreBounded(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, report.Findings, verify.MaxFindings)
 	assert.EqualValues(t, 4*verify.MaxFindings, report.MoreFindings)
+}
+
+// What a start record says of the life before is shown to people, and what an
+// audit.quarantine record says of a place is held to the end: nothing but the
+// name of an origin is either.
+func TestNamesThatAreNoneAreNotTaken(t *testing.T) {
+	s := standard(t, testKey("a"))
+	s.journal, s.origin = "8899aabbccddeeff", "\x1b]0;title\a\u009b2J"+strings.Repeat("x", 1<<20)
+	s.start()
+	s.did("drop", "audit/file", &chain.Link{Origin: s.origin + strings.Repeat("x", 1<<20)})
+	report := check(t, s.files, verify.Options{Keys: []ed25519.PublicKey{public(s.key)}})
+	for _, f := range report.Findings {
+		assert.Less(t, len(f.Detail), 1<<10)
+		assert.NotContains(t, f.Detail, "\x1b")
+	}
+	assert.NotEmpty(t, report.Findings)
 }
 
 // memory is a Spill that counts.

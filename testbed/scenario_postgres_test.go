@@ -308,6 +308,8 @@ func TestPostgresAttacks(t *testing.T) {
 		{"everything deleted", "DELETE FROM audit_events; DELETE FROM audit_events_checkpoints", 4, []string{}},
 		{"two rows moved", `UPDATE audit_events SET index = 1000` + victim + `;
 			UPDATE audit_events SET index = index - 2 WHERE event_id = 'first-7'`, 1, []string{"missing", "tampered"}},
+		{"the size of a checkpoint", "UPDATE audit_events_checkpoints SET size = size + 1000 WHERE size = (SELECT max(size) FROM audit_events_checkpoints)", 1, []string{"tampered"}},
+		{"the origin of a checkpoint", "UPDATE audit_events_checkpoints SET origin = 'z' || origin WHERE size = (SELECT max(size) FROM audit_events_checkpoints)", 1, []string{"tampered"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

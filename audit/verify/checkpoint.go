@@ -78,7 +78,9 @@ func (v *Verifier) keys(instance string) (keys, ended []ed25519.PublicKey) {
 	return keys, ended
 }
 
-func (v *Verifier) checkpointLine(at place, line *audit.Line) {
+// checkpointLine returns origin and size of a checkpoint that a trusted key
+// signed, or may have, else nil.
+func (v *Verifier) checkpointLine(at place, line *audit.Line) (o *origin, size uint64) {
 	c, err := chain.ParseCheckpoint(line.Note)
 	var name chain.Origin
 	if err == nil {
@@ -89,12 +91,12 @@ func (v *Verifier) checkpointLine(at place, line *audit.Line) {
 	}
 	if err != nil {
 		v.bad(&bad{kind: Malformed, at: at, detail: err.Error()})
-		return
+		return nil, 0
 	}
 	p := &point{Checkpoint: c, instance: name.Instance, note: line.Note, at: at}
 	if p.trust = v.judge(name.Instance, line.Note); p.trust == untrusted {
 		v.badSignature(p)
-		return
+		return nil, 0
 	}
 	p.tree, err = chain.CheckRange(c.Size, c.Root, line.Range)
 	if p.ranged = err == nil; !p.ranged {
@@ -106,11 +108,12 @@ func (v *Verifier) checkpointLine(at place, line *audit.Line) {
 	if p.trust == trusted {
 		v.checkpoints++
 	}
-	o := v.origin(c.Origin)
+	o = v.origin(c.Origin)
 	at.file.origin = o
 	v.sound(o, c.Size, c.Size)
 	o.points++
 	v.point(o, p)
+	return o, c.Size
 }
 
 func (p *point) entry(kind Kind, detail string) entry {

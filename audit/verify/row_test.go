@@ -49,6 +49,10 @@ func TestRows(t *testing.T) {
 	assert.Equal(t, verify.CompletenessComplete, report.Completeness)
 	assert.Empty(t, report.Learned)
 
+	report = s.rows(t, map[int]string{1: "size"})
+	require.Len(t, report.Findings, 1, describe(report))
+	assert.Equal(t, "column size does not show what the checkpoint says", report.Findings[0].Detail)
+
 	// A changed record is one finding, whatever its columns show; and a changed
 	// column does not excuse that the end is cut.
 	first := report.Findings[0].Origin

@@ -86,33 +86,35 @@ func (v *Verifier) Line(name string, offset int64, text []byte) {
 }
 
 // Row is Line for what a store keeps as a row, with columns that are derived
-// from the record. column names one that does not show what the record says, ""
-// if all do: a sound record with such a column is tampered with as well.
+// from the record or the checkpoint. column names one that does not show what
+// that says, "" if all do: what is sound but for such a column is tampered with
+// as well.
 func (v *Verifier) Row(name string, offset int64, text []byte, column string) {
 	at := place{v.open(name), offset}
-	o, index, sound := v.line(at, text)
-	if !sound || column == "" {
+	o, index, what := v.line(at, text)
+	if o == nil || column == "" {
 		return
 	}
 	v.found.add(entry{
 		kind: Tampered, origin: o.full, first: index, last: index, indexd: true, at: at, shown: true,
-		detail: fmt.Sprintf("column %s does not show what the record says", column),
+		detail: fmt.Sprintf("column %s does not show what the %s says", column, what),
 	})
 }
 
-// line takes a line and, if it is that of a record and sound, says whose.
-func (v *Verifier) line(at place, text []byte) (o *origin, index uint64, sound bool) {
+// line takes a line and, if it is sound, says whose and what it is.
+func (v *Verifier) line(at place, text []byte) (o *origin, index uint64, what string) {
 	at.file.lines++
 	line, err := audit.ParseLine(text)
 	switch {
 	case err != nil:
 		v.bad(&bad{kind: Malformed, at: at, detail: err.Error()})
 	case line.Kind == audit.LineCheckpoint:
-		v.checkpointLine(at, &line)
+		o, index = v.checkpointLine(at, &line)
+		return o, index, "checkpoint"
 	default:
 		o = v.recordLine(at, &line)
 	}
-	return o, line.Link.Index, o != nil
+	return o, line.Link.Index, "record"
 }
 
 // TooLong takes the place of a line that is longer than the caller reads.

@@ -63,7 +63,8 @@ type Stored struct {
 	// one that is malformed.
 	Line []byte
 	// Column is the first derived column that does not show what the canonical
-	// bytes say, "" if all do. Such a row was tampered with.
+	// bytes, or the note of a checkpoint, say, "" if all do. Such a row was
+	// tampered with.
 	Column string
 }
 
@@ -224,6 +225,22 @@ func decodeCheckpoint(raw [][]byte, s *Stored) {
 	}
 	if s.Line = malformed; ok {
 		s.Line = audit.AppendCheckpoint(nil, raw[2], hashes)
+	}
+	if note, err := chain.ParseCheckpoint(raw[2]); err == nil {
+		s.Column = checkpointDifference(s, &note)
+	}
+}
+
+// checkpointDifference returns the name of the column that does not show what
+// the note says, "" if both do.
+func checkpointDifference(s *Stored, note *chain.Checkpoint) string {
+	switch {
+	case s.Origin != note.Origin:
+		return "origin"
+	case s.Index != note.Size:
+		return "size"
+	default:
+		return ""
 	}
 }
 

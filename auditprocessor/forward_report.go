@@ -69,7 +69,7 @@ func (f *forwarder) sealReport(ctx context.Context, r *receipt.Report) error {
 	}
 	// Committed: the log says what became of the record.
 	f.quarantined.note(r)
-	if err := f.quarantined.save(r); err != nil {
+	if err := f.journal.UseReserve(func() error { return f.quarantined.save(r) }); err != nil {
 		// Delivery goes on: it may be what frees the disk. It is tried again with
 		// the next report, and at the end.
 		f.telemetry.ProcessorAuditQuarantineFailures.Add(ctx, 1)

@@ -283,7 +283,7 @@ func (p *auditProcessor) closeJournal(ended bool) error {
 	closed := make(chan error, 1)
 	go func() {
 		<-p.forwarder.done
-		closed <- errors.Join(p.closeSequences(), p.quarantined.close(), p.journal.Close())
+		closed <- errors.Join(p.closeSequences(), p.journal.UseReserve(p.quarantined.close), p.journal.Close())
 	}()
 	patience := closeTimeout
 	if !ended {

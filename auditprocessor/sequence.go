@@ -76,6 +76,8 @@ func (s *sequences) enter(h streamHead) {
 
 // all returns the heads, the one that was used last at the end.
 func (s *sequences) all() []streamHead {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	all := make([]streamHead, 0, len(s.heads))
 	for element := s.order.Back(); element != nil; element = element.Prev() {
 		all = append(all, element.Value.(streamHead))
@@ -205,20 +207,19 @@ func (session *sequenceSession) end(sealed bool) {
 	}
 }
 
-// save makes durable what has moved. After an error nothing is lost but the
-// file's knowledge of it: the next save writes all.
+// save makes durable what has moved, where the disk is full on the journal's
+// reserve: the records that moved it are durable. After an error nothing is lost
+// but the file's knowledge of it: the next save writes all.
 func (s *sequences) save() error {
-	return s.file.save(func() []streamHead {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		unsaved := s.unsaved
-		s.unsaved = nil
-		return unsaved
-	}, func() []streamHead {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.all()
-	})
+	return s.journal.UseReserve(func() error { return s.file.save(s.takeUnsaved, s.all) })
+}
+
+func (s *sequences) takeUnsaved() []streamHead {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	unsaved := s.unsaved
+	s.unsaved = nil
+	return unsaved
 }
 
 func (s *sequences) close() error { return s.file.close(s.save) }

@@ -160,13 +160,27 @@ func openHeads(directory string) (*headFile, []streamHead, error) {
 		return nil, nil, fmt.Errorf("producers' streams %s: %w: remove it, and each stream begins anew, marked `joined`", f.path, err)
 	}
 	if len(data) > len(producersMagic)+entrySize*len(heads) {
-		return f, heads, nil // nothing may follow what was cut off
+		f.unsaved = true // nothing may follow what was cut off
+		return f, heads, nil
 	}
-	if f.file, err = os.OpenFile(f.path, os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
+	if f.file, err = openSynced(f.path); err != nil {
 		return nil, nil, fmt.Errorf("open producers' streams: %w", err)
 	}
 	f.entries = len(heads)
 	return f, heads, nil
+}
+
+// openSynced opens a file for appending, of which the last process may have been
+// killed between write and sync: what is there becomes durable.
+func openSynced(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(file.Sync(), durable.SyncDir(filepath.Dir(path))); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 // rewrite writes the file anew. The caller holds mu.

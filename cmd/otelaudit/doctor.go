@@ -95,7 +95,8 @@ func printDiagnosis(w io.Writer, r *doctor.Report, paths []string, asJSON bool) 
 	return nil
 }
 
-// printable keeps what a configuration names from steering the terminal.
+// printable keeps what others wrote, in a configuration or a store, from steering
+// the terminal.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

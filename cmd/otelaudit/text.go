@@ -66,5 +66,5 @@ func printFinding(b *strings.Builder, f *verify.Finding) {
 	case f.File != "":
 		fmt.Fprintf(b, "\n  file %q, byte %d", f.File, f.Offset)
 	}
-	fmt.Fprintf(b, "\n  %s\n", f.Detail)
+	fmt.Fprintf(b, "\n  %s\n", printable(f.Detail))
 }

@@ -101,6 +101,12 @@ func (r *reserve) begin(release bool) (held, mine bool) {
 	return held, mine
 }
 
+// UseReserve runs write and, where the disk has no room for it, once more on that
+// which the reserve gives up: for what has to be kept beside the journal in its
+// directory. Clients' records then wait until the reserve is back. Safe for
+// concurrent use.
+func (j *Journal) UseReserve(write func() error) error { return j.reserve.use(write) }
+
 // use runs write and, where the disk has no room for it, once more without the
 // reserve.
 func (r *reserve) use(write func() error) error {

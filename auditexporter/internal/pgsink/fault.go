@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"strings"
 
 	"github.com/otelaudit/otelaudit/internal/postgres"
 )
@@ -27,6 +28,10 @@ const (
 	noRight         = "42501"
 	queryCancelled  = "57014" // by statement_timeout, or by a person
 )
+
+// refusedTLS is what pgconn says of a server that does not speak TLS; it has no
+// error of its own for that.
+const refusedTLS = "server refused TLS connection"
 
 // faultOf returns the database's error inside err, nil if there is none.
 func faultOf(err error) *postgres.Fault {
@@ -68,6 +73,8 @@ func (s *Sink) cure(err error) string {
 		return "bring the tables up to date"
 	case errors.As(err, &certificate):
 		return "the server's certificate is not trusted: see sslrootcert, sslmode and host in `postgres::dsn`"
+	case strings.Contains(err.Error(), refusedTLS):
+		return "the server does not speak TLS, which sslmode in `postgres::dsn` asks for: set ssl = on there, or correct host and port"
 	case errors.As(err, &name) && name.IsNotFound:
 		return "correct the host in `postgres::dsn`"
 	}

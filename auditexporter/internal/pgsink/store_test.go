@@ -6,7 +6,12 @@ package pgsink
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -479,6 +484,48 @@ func TestTablesAreDropped(t *testing.T) {
 	_, err := s.Write(t.Context(), batch, noRefusal)
 	require.ErrorIs(t, err, sink.ErrOperator)
 	write(t, s, batch...)
+}
+
+// The retention that docs/postgres.md has people run works on the tables as the
+// sink makes them.
+func TestRetentionOfThePage(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "postgres.md"))
+	require.NoError(t, err)
+	statements := regexp.MustCompile("(?s)Retention is dropping partitions.*?```sql\n(.*?)```").FindSubmatch(page)
+	require.NotNil(t, statements)
+	dsn := pgtest.Database(t)
+	write(t, open(t, testConfig(t, dsn)), sinktest.NewMaker(sinktest.Origin).Records(t, 1)...)
+	run(t, dsn, "CREATE TABLE IF NOT EXISTS audit_events_2024_11 PARTITION OF audit_events FOR VALUES FROM ('2024-11-01Z') TO ('2024-12-01Z')")
+	for statement := range strings.SplitSeq(strings.TrimSpace(string(statements[1])), "\n") {
+		run(t, dsn, statement)
+	}
+	require.False(t, one[bool](t, dsn, "SELECT to_regclass('audit_events_2024_11') IS NOT NULL"))
+}
+
+// A server without TLS stays so until a person does something.
+func TestServerWithoutTLS(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.ReadFull(conn, make([]byte, 8)) // the request for TLS
+			_, _ = conn.Write([]byte("N"))
+			_ = conn.Close()
+		}
+	})
+	t.Cleanup(func() {
+		assert.NoError(t, listener.Close())
+		serving.Wait()
+	})
+	s := open(t, testConfig(t, "postgres://u@"+listener.Addr().String()+"/audit?sslmode=require"))
+	_, err = s.Write(t.Context(), sinktest.NewMaker(sinktest.Origin).Records(t, 1), noRefusal)
+	require.ErrorIs(t, err, sink.ErrOperator)
+	require.ErrorContains(t, err, "does not speak TLS")
 }
 
 func TestStatementTimeout(t *testing.T) {

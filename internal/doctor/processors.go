@@ -21,12 +21,31 @@ func (e *examination) checkShared() {
 	e.checkDirectories(seals, codeJournalShared, []string{"journal", "directory"}, map[string]string{},
 		"one journal belongs to one processor in one pipeline: the second one cannot lock the directory and the collector does not start",
 		"a directory of its own for each")
+	e.checkInJournal(seals, stores)
 	e.checkDirectories(stores, codeStoreShared, []string{"file", "directory"}, map[string]string{},
 		"one store belongs to one exporter: the second one cannot lock the directory and the collector does not start",
 		"a directory of its own for each, or the same exporter in both pipelines")
 	e.checkDirectories(stores, codeStoreShared, []string{"quarantine", "directory"}, besideStores(stores),
 		"one quarantine belongs to one exporter: the second one cannot lock the directory and the collector does not start",
 		"a directory of its own for each: where none is named it is `file::directory` with `.quarantine` behind it")
+}
+
+// checkInJournal finds exporters that keep something in the directory of a journal.
+func (e *examination) checkInJournal(seals, stores []*part) {
+	journals := map[string]bool{}
+	for _, q := range seals {
+		journals[directoryAt(q, "journal", "directory")] = true
+	}
+	delete(journals, "")
+	for _, x := range stores {
+		for _, keys := range [][]string{{"file", "directory"}, {"quarantine", "directory"}} {
+			if journals[directoryAt(x, keys...)] {
+				e.found(codeStoreShared, x, keys,
+					"an audit processor has its journal here and cannot lock it beside this exporter: the collector does not start",
+					"a directory of its own for each")
+			}
+		}
+	}
 }
 
 // checkReusedProcessors finds a processor in several pipelines. Unlike

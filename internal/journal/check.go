@@ -46,7 +46,10 @@ func Check(directory string) (CheckReport, error) {
 }
 
 func check(directory string) (report CheckReport, err error) {
-	if _, err := os.Stat(filepath.Join(directory, identityFile)); err != nil {
+	switch _, err := os.Stat(filepath.Join(directory, identityFile)); {
+	case errors.Is(err, fs.ErrPermission):
+		return report, fmt.Errorf("read it as the user who runs the collector: %w", err)
+	case err != nil:
 		return report, fmt.Errorf("%s is no journal directory: %w", directory, err)
 	}
 	if report.Running, err = durable.IsLocked(directory); err != nil {

@@ -216,7 +216,7 @@ func Open(options Options) (*Journal, error) {
 	}
 	lock, err := durable.LockDirectory(options.Directory)
 	if errors.Is(err, durable.ErrLocked) {
-		return nil, fmt.Errorf("journal %s is used by another pipeline or process: give each `audit` processor a `journal::directory` of its own, and use one such processor in one pipeline only: %w", options.Directory, err)
+		return nil, fmt.Errorf("journal %s is used by another pipeline, exporter or process: give each `audit` processor a `journal::directory` of its own, where no exporter keeps anything, and use one such processor in one pipeline only: %w", options.Directory, err)
 	}
 	if err != nil {
 		return nil, err

@@ -62,7 +62,7 @@ func TestCheckWithoutRights(t *testing.T) {
 	}
 	directory := t.TempDir()
 	require.NoError(t, os.Chmod(directory, 0o000))
-	t.Cleanup(func() { assert.NoError(t, os.Chmod(directory, 0o700)) }) //nolint:gosec // a directory
+	t.Cleanup(func() { assert.NoError(t, os.Chmod(directory, 0o700)) })
 	_, err := Check(directory)
 	require.ErrorIs(t, err, fs.ErrPermission)
 	require.ErrorContains(t, err, "as the user who runs the collector")

@@ -61,6 +61,9 @@ func (t Table) Checkpoints() string { return t.quoted("_checkpoints") }
 // PartitionFunction makes a month's partition, quoted for SQL.
 func (t Table) PartitionFunction() string { return t.quoted("_partition") }
 
+// Trigger refuses a coordinate that is stored twice; not quoted.
+func (t Table) Trigger() string { return t.name + "_once" }
+
 func (t Table) migrations() string { return t.quoted("_migrations") }
 
 // quoted needs no escaping: ParseTable lets no quotation mark through.

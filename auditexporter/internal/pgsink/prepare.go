@@ -78,7 +78,10 @@ func (s *Sink) lookAtTables(ctx context.Context, tx pgx.Tx) error {
 	if err := s.config.Table.CheckVersion(ctx, tx); err != nil {
 		return err
 	}
-	return checkLogged(ctx, tx, s.config.Table)
+	if err := checkLogged(ctx, tx, s.config.Table); err != nil {
+		return err
+	}
+	return checkTrigger(ctx, tx, s.config.Table)
 }
 
 // inTx runs what needs no more than one transaction.
@@ -143,6 +146,22 @@ func checkLogged(ctx context.Context, conn postgres.Querier, table postgres.Tabl
 	}
 	return fmt.Errorf("%w: the table %s is unlogged, so that a crash would lose what was acknowledged: ALTER TABLE %s SET LOGGED",
 		sink.ErrOperator, name, name)
+}
+
+// checkTrigger refuses a table that would take a coordinate twice, such as one
+// that was restored without its functions.
+func checkTrigger(ctx context.Context, conn postgres.Querier, table postgres.Table) error {
+	const statement = `SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger t
+		WHERE t.tgrelid = pg_catalog.to_regclass($1) AND t.tgname = $2 AND t.tgenabled IN ('O', 'A'))`
+	var there bool
+	if err := conn.QueryRow(ctx, statement, table.Events(), table.Trigger()).Scan(&there); err != nil {
+		return fmt.Errorf("look for the trigger: %w", postgres.Clean(err))
+	}
+	if there {
+		return nil
+	}
+	return fmt.Errorf("%w: the table %s has no trigger %s, or it is disabled, so that a record could be stored twice: run"+
+		" otelaudit schema postgres --table %s | psql, as the owner of the tables", sink.ErrOperator, table, table.Trigger(), table)
 }
 
 const oldestVersion = 14

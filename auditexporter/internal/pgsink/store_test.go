@@ -486,6 +486,27 @@ func TestTablesAreDropped(t *testing.T) {
 	write(t, s, batch...)
 }
 
+// A table that was restored without its functions, or whose trigger is off, would
+// take a coordinate twice; the printed schema mends it.
+func TestTableWithoutItsTrigger(t *testing.T) {
+	dsn := pgtest.Database(t)
+	batch := sinktest.NewMaker(sinktest.Origin).Records(t, 1)
+	config := testConfig(t, dsn)
+	run(t, dsn, config.Table.Schema())
+	for _, statement := range []string{
+		"ALTER TABLE audit_events DISABLE TRIGGER audit_events_once",
+		"DROP FUNCTION audit_events_once CASCADE",
+	} {
+		run(t, dsn, statement)
+		s := open(t, config)
+		_, err := s.Write(t.Context(), batch, noRefusal)
+		require.ErrorIs(t, err, sink.ErrOperator, statement)
+		require.ErrorContains(t, err, "has no trigger audit_events_once", statement)
+		run(t, dsn, config.Table.Schema())
+		write(t, s, batch...)
+	}
+}
+
 // The retention that docs/postgres.md has people run works on the tables as the
 // sink makes them.
 func TestRetentionOfThePage(t *testing.T) {

@@ -68,6 +68,9 @@ func runSend(ctx context.Context, args []string, c console) int {
 		return c.refuse("send", err)
 	}
 	defer to.close()
+	to.waits = func(why error) {
+		complain(c.err, fmt.Errorf("%w; it is sent again, each batch for up to %s (--retry-for)", why, d.client.patience))
+	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	s := &sender{client: to, console: c, json: d.json}

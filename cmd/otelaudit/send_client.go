@@ -55,6 +55,10 @@ type client struct {
 	headers  http.Header
 	http     *http.Client
 	patience time.Duration
+
+	// waits is told why the first request of a run has to be repeated, so that
+	// nobody sits before a silent terminal. nil: nobody is told.
+	waits func(why error)
 }
 
 func newClient(o *clientOptions) (*client, error) {
@@ -222,6 +226,10 @@ func (c *client) post(ctx context.Context, batch []*outgoing) (*answer, error) {
 		pause := max(after, wait/2+rand.N(wait/2)) //nolint:gosec // so that not all clients come back at once
 		if ctx.Err() != nil || time.Now().Add(pause).After(until) {
 			return nil, fmt.Errorf("gave up: %w; whether the events of this batch are stored is not known", again)
+		}
+		if c.waits != nil {
+			c.waits(again)
+			c.waits = nil
 		}
 		select {
 		case <-ctx.Done():

@@ -279,6 +279,21 @@ func TestSendToSomebodyElse(t *testing.T) {
 	}
 }
 
+// Whoever waits is told what for, once.
+func TestSendSaysWhatItWaitsFor(t *testing.T) {
+	p, _ := filePipeline(t)
+	_, url := beMoody(t, p, func(w http.ResponseWriter, request int, _ string) bool {
+		if request < 3 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		}
+		return false
+	})
+	out := input(event("e", 0, nil), "send", "--endpoint", url)
+	require.Equal(t, exitSound, out.code, out.stderr)
+	assert.Equal(t, 1, strings.Count(out.stderr, "503 Service Unavailable; it is sent again, each batch for up to 1m0s (--retry-for)"), out.stderr)
+}
+
 func TestSendGivesUp(t *testing.T) {
 	out := input(event("e", 0, nil), "send", "--retry-for", "300ms", "--endpoint", "http://127.0.0.1:1/v1/events")
 	assert.Equal(t, exitRead, out.code)

@@ -5,7 +5,6 @@ package auditprocessor
 
 import (
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -23,10 +22,8 @@ const maxRemembered = 1 << 16
 type quarantineMemory struct {
 	// Owned by the goroutine of the forwarder while it runs, else by who opens
 	// and closes.
-	path    string   // empty: nothing is saved
-	file    *os.File // that is appended to; nil: has to be written anew
-	lines   int      // in file
-	unsaved bool     // file lacks something
+	keptFile     // without a path nothing is saved
+	lines    int // in the file
 
 	mu    sync.Mutex
 	known map[coordinate][]string // guarded by mu; the sinks that refused it and have not taken it since; each list is never changed

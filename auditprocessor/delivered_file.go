@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/otelaudit/otelaudit/internal/durable"
 	"github.com/otelaudit/otelaudit/internal/receipt"
 )
 
@@ -67,40 +66,39 @@ func (q *quarantineMemory) save(r *receipt.Report) error {
 	if q.file == nil || q.lines >= 2*maxRemembered {
 		return q.rewrite()
 	}
-	line := refusedLine{Origin: r.Origin, Index: r.Index, Sink: r.Sink, Taken: r.Action == receipt.Replayed}
-	err := json.NewEncoder(q.file).Encode(line)
+	data, err := encodeRefused(refusedLine{Origin: r.Origin, Index: r.Index, Sink: r.Sink, Taken: r.Action == receipt.Replayed})
 	if err == nil {
-		err = q.file.Sync()
+		err = q.append(data)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("write what sinks refused: %w", err), q.letGo())
+		return fmt.Errorf("write what sinks refused: %w", err)
 	}
 	q.lines++
 	return nil
 }
 
 func (q *quarantineMemory) rewrite() error {
-	var data bytes.Buffer
-	encoder := json.NewEncoder(&data)
-	lines := 0
-	for _, line := range q.remembered() {
-		if err := encoder.Encode(line); err != nil {
-			return fmt.Errorf("write what sinks refused: %w", err)
-		}
-		lines++
-	}
-	err := q.letGo()
+	remembered := q.remembered()
+	data, err := encodeRefused(remembered...)
 	if err == nil {
-		err = durable.WriteFile(q.path, data.Bytes())
-	}
-	if err == nil {
-		q.file, err = os.OpenFile(q.path, os.O_WRONLY|os.O_APPEND, 0o600)
+		err = q.replace(data)
 	}
 	if err != nil {
 		return fmt.Errorf("write what sinks refused: %w", err)
 	}
-	q.lines, q.unsaved = lines, false
+	q.lines = len(remembered)
 	return nil
+}
+
+func encodeRefused(lines ...refusedLine) ([]byte, error) {
+	var data bytes.Buffer
+	encoder := json.NewEncoder(&data)
+	for _, line := range lines {
+		if err := encoder.Encode(line); err != nil {
+			return nil, err
+		}
+	}
+	return data.Bytes(), nil
 }
 
 // remembered is what there is to save, oldest first.
@@ -112,17 +110,6 @@ func (q *quarantineMemory) remembered() []refusedLine {
 		lines = append(lines, refusedLine{Origin: r.at.origin, Index: r.at.index, Sink: r.sink})
 	}
 	return lines
-}
-
-// letGo closes the file that is appended to.
-func (q *quarantineMemory) letGo() error {
-	q.unsaved = true
-	if q.file == nil {
-		return nil
-	}
-	file := q.file
-	q.file = nil
-	return file.Close()
 }
 
 // close saves what is left.

@@ -14,7 +14,6 @@ import (
 	"sync"
 
 	"github.com/otelaudit/otelaudit/audit/sequence"
-	"github.com/otelaudit/otelaudit/internal/durable"
 )
 
 // producersFile holds, in the journal's directory, the newest record of each
@@ -131,20 +130,17 @@ func hasEntry(rest []byte) bool {
 
 // headFile appends to the file of producers' streams. Safe for concurrent use.
 type headFile struct {
-	path string
-
-	mu      sync.Mutex
-	file    *os.File // guarded by mu; nil: has to be written anew
-	entries int      // guarded by mu; in the file
-	streams int      // guarded by mu; of which so many are of different streams, or fewer: more since are not counted
-	unsaved bool     // guarded by mu; the file lacks something that was taken for it
-	closed  bool     // guarded by mu
+	mu       sync.Mutex
+	keptFile      // guarded by mu
+	entries  int  // guarded by mu; in the file
+	streams  int  // guarded by mu; of which so many are of different streams, or fewer: more since are not counted
+	closed   bool // guarded by mu
 }
 
 // openHeads reads the file in directory, if there is one. It writes nothing: the
 // disk may be full, and what is in the file can be delivered all the same.
 func openHeads(directory string) (*headFile, []streamHead, error) {
-	f := &headFile{path: filepath.Join(directory, producersFile)}
+	f := &headFile{keptFile: keptFile{path: filepath.Join(directory, producersFile)}}
 	data, err := os.ReadFile(f.path)
 	if errors.Is(err, os.ErrNotExist) {
 		return f, nil, nil
@@ -163,24 +159,11 @@ func openHeads(directory string) (*headFile, []streamHead, error) {
 		f.unsaved = true // nothing may follow what was cut off
 		return f, heads, nil
 	}
-	if f.file, err = openSynced(f.path); err != nil {
+	if err := f.open(); err != nil {
 		return nil, nil, fmt.Errorf("open producers' streams: %w", err)
 	}
 	f.entries = len(heads)
 	return f, heads, nil
-}
-
-// openSynced opens a file for appending, of which the last process may have been
-// killed between write and sync: what is there becomes durable.
-func openSynced(path string) (*os.File, error) {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(file.Sync(), durable.SyncDir(filepath.Dir(path))); err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return file, nil
 }
 
 // rewrite writes the file anew. The caller holds mu.
@@ -190,29 +173,11 @@ func (f *headFile) rewrite(all []streamHead) error {
 	for i := range all {
 		data = appendEntry(data, &all[i])
 	}
-	err := f.letGo()
-	if err == nil {
-		err = durable.WriteFile(f.path, data)
-	}
-	if err == nil {
-		f.file, err = os.OpenFile(f.path, os.O_WRONLY|os.O_APPEND, 0o600)
-	}
-	if err != nil {
+	if err := f.replace(data); err != nil {
 		return fmt.Errorf("write producers' streams: %w", err)
 	}
-	f.entries, f.streams, f.unsaved = len(all), len(all), false
+	f.entries, f.streams = len(all), len(all)
 	return nil
-}
-
-// letGo closes the file that is appended to. The caller holds mu.
-func (f *headFile) letGo() error {
-	f.unsaved = true
-	if f.file == nil {
-		return nil
-	}
-	file := f.file
-	f.file = nil
-	return file.Close()
 }
 
 // save appends what take hands out and syncs it; who waited meanwhile finds it
@@ -232,25 +197,19 @@ func (f *headFile) save(take, all func() []streamHead) error {
 		return nil
 	}
 	if f.file != nil && f.entries+len(heads) <= 2*f.streams+compactAt {
-		err := f.append(heads)
-		if err == nil {
-			return nil
-		}
-		return errors.Join(err, f.letGo())
+		return f.add(heads)
 	}
 	return f.rewrite(all())
 }
 
-func (f *headFile) append(heads []streamHead) error {
+// add appends heads. The caller holds mu.
+func (f *headFile) add(heads []streamHead) error {
 	var data []byte
 	for i := range heads {
 		data = appendEntry(data, &heads[i])
 	}
-	if _, err := f.file.Write(data); err != nil {
+	if err := f.append(data); err != nil {
 		return fmt.Errorf("write producers' streams: %w", err)
-	}
-	if err := f.file.Sync(); err != nil {
-		return fmt.Errorf("sync producers' streams: %w", err)
 	}
 	f.entries += len(heads)
 	return nil

@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"unicode"
 
 	"github.com/otelaudit/otelaudit/internal/doctor"
 )
@@ -93,17 +92,6 @@ func printDiagnosis(w io.Writer, r *doctor.Report, paths []string, asJSON bool) 
 		return fmt.Errorf("print the report: %w", err)
 	}
 	return nil
-}
-
-// printable keeps what others wrote, in a configuration or a store, from steering
-// the terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, text)
 }
 
 func orNone(names []string) string {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 
 	"github.com/otelaudit/otelaudit/audit/verify"
 )
@@ -67,4 +68,15 @@ func printFinding(b *strings.Builder, f *verify.Finding) {
 		fmt.Fprintf(b, "\n  file %q, byte %d", f.File, f.Offset)
 	}
 	fmt.Fprintf(b, "\n  %s\n", printable(f.Detail))
+}
+
+// printable keeps what others wrote, in a configuration or a store, from steering
+// the terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
 }

@@ -534,9 +534,11 @@ func TestServerWithoutTLS(t *testing.T) {
 			if err != nil {
 				return
 			}
-			_, _ = io.ReadFull(conn, make([]byte, 8)) // the request for TLS
-			_, _ = conn.Write([]byte("N"))
-			_ = conn.Close()
+			_, err = io.ReadFull(conn, make([]byte, 8)) // the request for TLS
+			assert.NoError(t, err)
+			_, err = conn.Write([]byte("N"))
+			assert.NoError(t, err)
+			assert.NoError(t, conn.Close())
 		}
 	})
 	t.Cleanup(func() {

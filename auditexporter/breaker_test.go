@@ -19,12 +19,13 @@ import (
 
 var errDown = errors.New("down")
 
-// breakerTest is a breaker in front of a sink that is down or not.
+// breakerTest is a breaker in front of a sink that is down or not. A closed one
+// lets callers through side by side, hence the atomics.
 type breakerTest struct {
 	*breaker
-	down   bool
-	calls  int
-	states []breakerState
+	down   atomic.Bool
+	calls  atomic.Int32
+	states []breakerState // the breaker's mu owns it
 }
 
 func newBreakerTest() *breakerTest {
@@ -36,8 +37,8 @@ func newBreakerTest() *breakerTest {
 
 func (b *breakerTest) try(ctx context.Context) error {
 	return b.do(ctx, func() error {
-		b.calls++
-		if b.down {
+		b.calls.Add(1)
+		if b.down.Load() {
 			return errDown
 		}
 		return nil
@@ -52,7 +53,7 @@ func (b *breakerTest) now() breakerState {
 
 func (b *breakerTest) openIt(t *testing.T) {
 	t.Helper()
-	b.down = true
+	b.down.Store(true)
 	for range 3 {
 		require.ErrorIs(t, b.try(t.Context()), errDown)
 	}
@@ -62,10 +63,10 @@ func (b *breakerTest) openIt(t *testing.T) {
 func TestBreakerOpensAfterFailuresInARow(t *testing.T) {
 	b := newBreakerTest()
 	for range 5 { // two failures, then it is well
-		b.down = true
+		b.down.Store(true)
 		require.Error(t, b.try(t.Context()))
 		require.Error(t, b.try(t.Context()))
-		b.down = false
+		b.down.Store(false)
 		require.NoError(t, b.try(t.Context()))
 	}
 	assert.Empty(t, b.states)
@@ -79,13 +80,13 @@ func TestW18OpenBreakerWaitsAndSpendsNoAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBreakerTest()
 		b.openIt(t)
-		start, calls := time.Now(), b.calls
+		start, calls := time.Now(), b.calls.Load()
 		for range 20 { // an outage of many cool-downs
 			require.ErrorIs(t, b.try(t.Context()), errDown)
 		}
-		assert.Equal(t, 20, b.calls-calls, "one call a cool-down")
+		assert.EqualValues(t, 20, b.calls.Load()-calls, "one call a cool-down")
 		assert.Equal(t, 200*time.Second, time.Since(start))
-		b.down = false
+		b.down.Store(false)
 		require.NoError(t, b.try(t.Context()))
 		assert.Equal(t, breakerClosed, b.now())
 	})
@@ -95,7 +96,7 @@ func TestHalfOpenBreakerLetsOneThrough(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBreakerTest()
 		b.openIt(t)
-		b.down = false
+		b.down.Store(false)
 		var calls atomic.Int32
 		release := make(chan error)
 		results := make(chan error, 4)
@@ -141,7 +142,7 @@ func TestOpenBreakerEndsWithTheContext(t *testing.T) {
 		err := b.try(ctx)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, "open circuit breaker")
-		assert.Equal(t, 3, b.calls)
+		assert.EqualValues(t, 3, b.calls.Load())
 	})
 }
 
@@ -156,7 +157,7 @@ func TestStoppedBreakerDoesNotWait(t *testing.T) {
 		b.stop()
 		require.ErrorIs(t, <-waiting, errStopped)
 		require.ErrorIs(t, b.try(t.Context()), errStopped)
-		assert.Equal(t, 3, b.calls)
+		assert.EqualValues(t, 3, b.calls.Load())
 	})
 }
 
@@ -193,7 +194,7 @@ func TestCallerWhoLeavesDecidesNothing(t *testing.T) {
 // Callers who leave do not hide that the sink fails.
 func TestCallersWhoLeaveKeepTheCount(t *testing.T) {
 	b := newBreakerTest()
-	b.down = true
+	b.down.Store(true)
 	left, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	for range 3 {
@@ -244,7 +245,7 @@ func TestTrialThatIsAskedToRest(t *testing.T) {
 			return &sink.LaterError{At: time.Now().Add(3 * time.Second), Cause: errDown}
 		}, func(error) bool { return true }))
 		assert.Equal(t, breakerHalfOpen, b.now())
-		b.down = false
+		b.down.Store(false)
 		done := make(chan error, 4)
 		for range 4 {
 			go func() { done <- b.try(t.Context()) }()

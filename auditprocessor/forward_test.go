@@ -183,7 +183,7 @@ func startOn(t *testing.T, config *Config, next consumer.Logs, host component.Ho
 
 func soon(t *testing.T, done func() bool) {
 	t.Helper()
-	require.Eventually(t, done, 20*time.Second, time.Millisecond)
+	require.Eventually(t, done, time.Minute, time.Millisecond)
 }
 
 // quarantined returns how many records are in quarantine.

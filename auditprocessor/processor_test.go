@@ -474,7 +474,7 @@ func TestCheckpointFileIsNotAheadOfTheCursor(t *testing.T) {
 	sink := newSinkFake()
 	p := startProcessor(t, testConfig(t, directory), sink)
 	path := filepath.Join(directory, checkpointFile)
-	require.Eventually(t, func() bool { _, err := os.Stat(path); return err == nil }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { _, err := os.Stat(path); return err == nil }, time.Minute, time.Millisecond)
 	require.NoError(t, os.CopyFS(crashed, os.DirFS(directory)))
 	require.NoError(t, p.Shutdown(t.Context()))
 

@@ -693,7 +693,7 @@ func TestKeysWhileItRuns(t *testing.T) {
 		filled := &receipt.Receipt{}
 		require.NoError(t, p.ConsumeLogs(receipt.NewContext(t.Context(), filled), logs))
 		return filled.Results[0].VerifyStatus == "passed"
-	}, 20*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 	require.NoError(t, p.Shutdown(t.Context()))
 }
 

@@ -62,7 +62,7 @@ func TestErrorsLeaveTheRecordsWithTheCaller(t *testing.T) {
 			}
 			sink.setDown(nil)
 			if name == "full" {
-				require.Eventually(t, func() bool { return p.ConsumeLogs(context.Background(), logs) == nil }, 10*time.Second, time.Millisecond)
+				require.Eventually(t, func() bool { return p.ConsumeLogs(context.Background(), logs) == nil }, time.Minute, time.Millisecond)
 				defer func() { require.Equal(t, 1, sink.count("user.login")["id-1"]) }()
 			}
 			require.NoError(t, p.Shutdown(t.Context()))

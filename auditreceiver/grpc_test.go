@@ -101,7 +101,7 @@ func TestGRPCMessages(t *testing.T) {
 		assert.Empty(t, s.Details(), "without RetryInfo it is not to be repeated")
 	}
 	assert.Zero(t, r.budget.used.Load())
-	require.Eventually(t, func() bool { return r.grpc.reading.used.Load() == 0 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.grpc.reading.used.Load() == 0 }, time.Minute, time.Millisecond)
 }
 
 func TestGRPCZstdWindow(t *testing.T) {
@@ -156,7 +156,7 @@ func TestGRPCSlowMessages(t *testing.T) {
 	assert.Equal(t, codes.ResourceExhausted, s.Code(), s.Message())
 	assert.Contains(t, s.Message(), "did not come in time")
 	assert.Len(t, s.Details(), 1, "RetryInfo")
-	require.Eventually(t, func() bool { return r.grpc.reading.used.Load() == 0 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.grpc.reading.used.Load() == 0 }, time.Minute, time.Millisecond)
 	_, err := dial(t, r).Export(t.Context(), plogotlp.NewExportRequestFromLogs(records("a")))
 	require.NoError(t, err)
 }
@@ -172,7 +172,7 @@ func TestGRPCIdleCallsDoNotKeepOthersOut(t *testing.T) {
 	for i := range idle {
 		idle[i] = slowCall(t, r)
 	}
-	require.Eventually(t, func() bool { return r.grpc.reading.used.Load() == r.grpc.reading.limit }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.grpc.reading.used.Load() == r.grpc.reading.limit }, time.Minute, time.Millisecond)
 	_, err := dial(t, r).Export(t.Context(), plogotlp.NewExportRequestFromLogs(records("a")))
 	require.NoError(t, err)
 	cut := make(chan *status.Status, places)
@@ -259,7 +259,7 @@ func slowCall(t *testing.T, r *auditReceiver) grpc.ClientStream {
 	stream, err := connect(t, r).NewStream(ctx, &grpc.StreamDesc{StreamName: logsMethod, ClientStreams: true},
 		"/"+logsService+"/"+logsMethod, grpc.ForceCodecV2(rawCodec{}))
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return r.grpc.reading.used.Load() > 0 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.grpc.reading.used.Load() > 0 }, time.Minute, time.Millisecond)
 	return stream
 }
 
@@ -347,7 +347,7 @@ func TestGRPCShutdownWaitsForTheAnswer(t *testing.T) {
 			assert.NoError(t, connection.Close())
 		}
 		return err != nil
-	}, 5*time.Second, time.Millisecond, "the endpoint must close first")
+	}, time.Minute, time.Millisecond, "the endpoint must close first")
 	assert.Empty(t, down)
 	close(leave)
 	require.NoError(t, <-answered)

@@ -74,7 +74,7 @@ func TestAnnouncedBytesHoldLittle(t *testing.T) {
 		_, err = fmt.Fprintf(connection, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n{", pathEvents, defaultMaxBody)
 		require.NoError(t, err)
 	}
-	require.Eventually(t, func() bool { return r.budget.used.Load() == clients*announcedBytes }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.budget.used.Load() == clients*announcedBytes }, time.Minute, time.Millisecond)
 	assert.Equal(t, http.StatusOK, post(t, url, contentJSON, `{"action":"a"}`).status)
 }
 

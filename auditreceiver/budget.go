@@ -53,28 +53,14 @@ func newShare(of *budget, address string, gone <-chan struct{}) *share {
 	return &share{of: of, peer: peerOf(address), gone: gone, cutOff: make(chan struct{})}
 }
 
-// fits says whether so many more bytes could be had now. It takes none.
-func (s *share) fits(bytes int64) error {
-	if s.size.Load()+bytes > s.of.limit {
-		return errNeverFits
-	}
-	if s.of.used.Load()+bytes > s.of.limit {
-		return errBusy
-	}
-	return nil
-}
-
-// grow takes more bytes. After an error the share is as it was.
-func (s *share) grow(bytes int64) error {
-	if s.size.Load()+bytes > s.of.limit {
-		return errNeverFits
-	}
+// grow takes more bytes, if there are so many.
+func (s *share) grow(bytes int64) bool {
 	if s.of.used.Add(bytes) > s.of.limit {
 		s.of.used.Add(-bytes)
-		return errBusy
+		return false
 	}
 	s.size.Add(bytes)
-	return nil
+	return true
 }
 
 // release gives everything back, to those who wait for it.

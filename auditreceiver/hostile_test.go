@@ -78,15 +78,16 @@ func TestAnnouncedBytesHoldLittle(t *testing.T) {
 	assert.Equal(t, http.StatusOK, post(t, url, contentJSON, `{"action":"a"}`).status)
 }
 
-func TestShareFits(t *testing.T) {
+func TestAdmit(t *testing.T) {
 	b := budget{limit: 100}
 	first, second := newShare(&b, "", nil), newShare(&b, "", nil)
-	require.NoError(t, first.grow(60))
-	require.NoError(t, second.fits(40))
-	require.ErrorIs(t, second.fits(41), errBusy)
-	require.ErrorIs(t, second.fits(101), errNeverFits)
-	require.ErrorIs(t, first.fits(41), errNeverFits)
-	require.Equal(t, int64(60), b.used.Load())
+	require.NoError(t, first.admit(60, 60))
+	require.ErrorIs(t, second.admit(41, 41), errBusy)
+	require.ErrorIs(t, second.admit(1, 101), errNeverFits)
+	require.ErrorIs(t, first.admit(1, 41), errNeverFits)
+	require.NoError(t, second.admit(1, 100), "only what it takes must be there")
+	require.NoError(t, second.admit(39, 39))
+	require.Equal(t, int64(100), b.used.Load())
 }
 
 // zstdWithWindow compresses parts, each flushed, so that the frame names its

@@ -4,7 +4,6 @@
 package auditreceiver
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -60,22 +59,18 @@ func (s *share) hasRead() {
 // admit takes more bytes, the next of those that are expected. It waits where
 // that is of use. After an error the share is as it was.
 func (s *share) admit(bytes, expected int64) error {
-	err := s.fits(expected)
-	if err == nil && s.of.crowded.Load() > 0 {
-		err = errBusy // those who wait come first
+	if s.size.Load()+expected > s.of.limit {
+		return errNeverFits
 	}
-	if err == nil {
-		err = s.grow(bytes)
-	}
-	if errors.Is(err, errBusy) {
+	if s.of.crowded.Load() > 0 || !s.grow(bytes) { // those who wait come first
 		return s.wait(bytes)
 	}
-	if err == nil && s.reading && !s.joined {
+	if s.reading && !s.joined {
 		s.of.mu.Lock()
 		defer s.of.mu.Unlock()
 		s.join()
 	}
-	return err
+	return nil
 }
 
 // wait takes bytes once they are there.
@@ -158,7 +153,7 @@ func (b *budget) settle() (next time.Duration, ok bool) {
 	for len(b.waiters) > 0 {
 		i := b.first()
 		w := b.waiters[i]
-		if w.grow(w.bytes) != nil {
+		if !w.grow(w.bytes) {
 			return b.cutFor(w)
 		}
 		b.unqueue(i)

@@ -239,7 +239,8 @@ func TestSlowBodiesDoNotKeepOthersOut(t *testing.T) {
 					require.Eventually(t, func() bool { return r.budget.used.Load() > 0 }, time.Minute, time.Millisecond, "it is the oldest")
 				}
 			}
-			require.Eventually(t, func() bool { return r.budget.used.Load() > r.budget.limit-announcedBytes }, time.Minute, time.Millisecond)
+			come := int64(c.connections * max(len(c.body), announcedBytes))
+			require.Eventually(t, func() bool { return r.budget.used.Load() == come }, time.Minute, time.Millisecond)
 			body := `{"action":"` + strings.Repeat("a", announcedBytes) + `"}`
 			assert.Equal(t, http.StatusOK, post(t, url, contentJSON, body).status)
 			for _, connection := range slow {

@@ -160,7 +160,7 @@ func (o *origin) takeNewest(sealed bool) error {
 	if sealed {
 		return o.follow(path)
 	}
-	f, err := o.config.files.open(path)
+	f, err := o.openProtected(path)
 	if err != nil {
 		return err
 	}
@@ -172,6 +172,19 @@ func (o *origin) takeNewest(sealed bool) error {
 	}
 	o.newest = f
 	return nil
+}
+
+// openProtected opens the newest file, which has no manifest. Where that was
+// moved away, the file is read-only still.
+func (o *origin) openProtected(path string) (file, error) {
+	f, err := o.config.files.open(path)
+	if !errors.Is(err, os.ErrPermission) {
+		return f, err
+	}
+	if o.config.files.unprotect(path) != nil {
+		return nil, err
+	}
+	return o.config.files.open(path)
 }
 
 // follow prepares the file behind the sealed one at path.

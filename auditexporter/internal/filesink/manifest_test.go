@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/otelaudit/otelaudit/audit"
 )
@@ -221,4 +223,37 @@ func TestLinksInTheStore(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "precious", string(text))
 	require.Empty(t, withoutTail(verifyStore(t, directory)))
+}
+
+// A manifest is not signed. One that claims the future while the sink runs does
+// not keep what is delivered from being stored; where the sink has to believe
+// it, after a start, it says what it leaves out.
+func TestManifestOfTheFuture(t *testing.T) {
+	directory := t.TempDir()
+	core, logs := observer.New(zap.WarnLevel)
+	config := retaining(directory, Retention{})
+	config.Logger, config.MaxFileBytes = zap.New(core), 1<<20
+	batches := history(t, 1, 4)
+	s := open(t, config)
+	deliverInOrder(t, s, batches[0])
+	name := batches[0][0].Link.Origin
+	life := filepath.Join(directory, filepath.FromSlash(name))
+	m := manifest{origin: name, file: fileName(999), checkpoint: 1_000_000, hasCheckpoint: true}
+	require.NoError(t, os.WriteFile(filepath.Join(life, manifestName(999)), m.encode(), 0o600))
+	moved := filepath.Join(t.TempDir(), "moved")
+	files := stored(t, directory)
+	require.NoError(t, os.Rename(filepath.Join(directory, files[len(files)-1]), moved))
+	for _, batch := range batches[1:3] {
+		written := write(t, s, batch...)
+		require.Zero(t, written.Repeated)
+		require.Positive(t, written.Stored)
+	}
+	require.Len(t, logs.FilterMessageSnippet("is not believed").All(), 1)
+	require.Empty(t, logs.FilterMessageSnippet("is not stored").All())
+	require.NoError(t, s.Close())
+
+	s = open(t, config)
+	require.Equal(t, len(batches[3]), write(t, s, batches[3]...).Repeated)
+	require.Len(t, logs.FilterMessageSnippet("is not stored").All(), 1)
+	require.NoError(t, s.Close())
 }

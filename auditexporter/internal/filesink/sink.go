@@ -244,6 +244,8 @@ func (s *Sink) origin(ctx context.Context, name string) (*origin, error) {
 		}
 		if before := s.before[name]; before != nil {
 			o.latest, o.latestAt = before.latest, before.latestAt
+			end := before.end()
+			o.bound = &end
 		}
 		s.origins[o.name] = o
 	}

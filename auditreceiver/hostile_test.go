@@ -63,6 +63,28 @@ func TestSlowLoris(t *testing.T) {
 	}
 }
 
+// A header is in memory before the caller is known, and costs several times its
+// bytes: its size is bounded like that of a call over gRPC.
+func TestHeadersAreBounded(t *testing.T) {
+	url := serve(t, testConfig(), seal)
+	for _, size := range []int{maxHeaderBytes / 2, 2 * maxHeaderBytes} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader("[]"))
+		require.NoError(t, err)
+		request.Header.Set("Content-Type", contentJSON)
+		for n := range size / 1024 {
+			request.Header.Set(fmt.Sprintf("X-%d", n), strings.Repeat("x", 1000))
+		}
+		answered, err := http.DefaultClient.Do(request)
+		require.NoError(t, err)
+		require.NoError(t, answered.Body.Close())
+		want := http.StatusOK
+		if size > maxHeaderBytes {
+			want = http.StatusRequestHeaderFieldsTooLarge
+		}
+		assert.Equal(t, want, answered.StatusCode, size)
+	}
+}
+
 // Clients that announce large bodies and send nothing must not keep others out.
 func TestAnnouncedBytesHoldLittle(t *testing.T) {
 	r, url := start(t, testConfig(), receivertest.NewNopSettings(metadata.Type), componenttest.NewNopHost(), seal)

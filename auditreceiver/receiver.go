@@ -104,6 +104,8 @@ func (r *auditReceiver) startHTTP(ctx context.Context, host component.Host) erro
 	if err != nil {
 		return fmt.Errorf("set up the server of `http`: %w", err)
 	}
+	// As over gRPC: a header is in memory before anybody knows whose it is.
+	server.MaxHeaderBytes = maxHeaderBytes
 	listener, err := r.config.HTTP.ToListener(ctx)
 	if err != nil {
 		return fmt.Errorf("listen on `http::endpoint`: %w", err)

@@ -5,6 +5,7 @@ package verify
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/base64"
 	"strings"
 
@@ -48,7 +49,7 @@ type witness struct {
 	index  uint64
 	leaf   chain.Hash
 	action string
-	sink   string
+	sink   [sha256.Size]byte // of its name, which may be of any length
 }
 
 // The actions of an audit.quarantine record.
@@ -94,7 +95,7 @@ func (v *Verifier) readQuarantine(w witness, attributes pcommon.Map) {
 	if _, err := chain.ParseOrigin(origin); err != nil {
 		return // no record has such a name, and it may be of any length
 	}
-	w.action, w.sink = strings.Clone(w.action), strings.Clone(text(attributes, audit.AttributeQuarantineSink))
+	w.action, w.sink = strings.Clone(w.action), sha256.Sum256([]byte(text(attributes, audit.AttributeQuarantineSink)))
 	v.quarantined(coordinate{origin, index}, w)
 }
 

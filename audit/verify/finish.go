@@ -5,6 +5,7 @@ package verify
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"fmt"
 	"math"
 	"path"
@@ -181,7 +182,8 @@ type account struct {
 // signature. A stub is explained by a sink that refused the record and has not
 // stored it since; which sink's store this is, nobody says.
 func (v *Verifier) accountOf(h *history, c coordinate) account {
-	refused, replayed, dropped := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	type sinks map[[sha256.Size]byte]bool
+	refused, replayed, dropped := sinks{}, sinks{}, sinks{}
 	for w := range v.explained[c] {
 		if !v.isSigned(h, &w) {
 			continue

@@ -5,6 +5,7 @@ package verify_test
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -167,4 +168,32 @@ func TestAccountsOfAStub(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Anyone can write audit.quarantine records with sound hashes. What is kept of
+// them does not grow with what they call a sink.
+func TestLongNamesOfSinksAreNotKept(t *testing.T) {
+	const records, long = 24, 2 << 20
+	s := newSealer(t, testKey("a"))
+	s.start()
+	v, err := verify.New(verify.Options{})
+	require.NoError(t, err)
+	before := heap()
+	for i := range records {
+		s.files = nil
+		s.newFile()
+		s.did("quarantine", fmt.Sprint(i)+strings.Repeat("x", long), &chain.Link{Origin: s.origin, Index: 1})
+		s.files.feed(v)
+	}
+	s.files = nil
+	assert.Less(t, heap()-before, int64(records*long/4))
+	_, err = v.Finish()
+	require.NoError(t, err)
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

@@ -57,13 +57,23 @@ func SyncDir(directory string) error {
 	return nil
 }
 
+// Create makes an empty file, mode 0600, for reading and for writing at its end,
+// in place of what is at path. A link there is replaced, never followed: who may
+// make names in a directory must not have us empty files elsewhere.
+func Create(path string) (*os.File, error) {
+	if err := unix.Unlink(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("replace %s: %w", path, err) // a directory stays
+	}
+	return os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|os.O_EXCL, fileMode)
+}
+
 // WriteFile replaces the file at path with data, mode 0600. A reader sees the
 // old content or the new, also after a crash; when WriteFile returns nil the
 // new one survives a power cut. Calls for one path must not run at the same
 // time.
 func WriteFile(path string, data []byte) error {
 	temporary := path + ".tmp"
-	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode)
+	f, err := Create(temporary)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // lockVariable makes the test binary a process that holds a lock until its
@@ -161,4 +162,31 @@ func TestHeld(t *testing.T) {
 	require.NoError(t, os.RemoveAll(directory))
 	require.NoError(t, os.Rename(directory+".away", directory))
 	requireHeld(true)
+}
+
+// Who may make names in the directory must not have us empty another file, or
+// wait for somebody who reads from a pipe.
+func TestWriteFileFollowsNoLink(t *testing.T) {
+	directory := t.TempDir()
+	other, path := filepath.Join(directory, "other"), filepath.Join(directory, "file")
+	require.NoError(t, os.WriteFile(other, []byte("precious"), 0o600))
+	for name, plant := range map[string]func(at string) error{
+		"link":          func(at string) error { return os.Symlink(other, at) },
+		"dangling link": func(at string) error { return os.Symlink(filepath.Join(directory, "nothing"), at) },
+		"pipe":          func(at string) error { return unix.Mkfifo(at, fileMode) },
+		"hard link":     func(at string) error { return os.Link(other, at) },
+	} {
+		for _, at := range []string{path, path + ".tmp"} {
+			require.NoError(t, plant(at), name)
+			require.NoError(t, WriteFile(path, []byte(name)), name)
+			read, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.Equal(t, name, string(read))
+			require.NoError(t, os.Remove(path))
+		}
+	}
+	read, err := os.ReadFile(other)
+	require.NoError(t, err)
+	require.Equal(t, "precious", string(read))
+	require.NoFileExists(t, filepath.Join(directory, "nothing"))
 }

@@ -101,6 +101,10 @@ func (f *faulty) protect(path string) error {
 	return f.do("protect", func() error { return f.disk.protect(path) })
 }
 
+func (f *faulty) unprotect(path string) error {
+	return f.do("unprotect", func() error { return f.disk.unprotect(path) })
+}
+
 func (f *faulty) remove(path string) error {
 	return f.do("remove", func() error { return f.disk.remove(path) })
 }

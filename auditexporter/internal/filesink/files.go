@@ -40,7 +40,7 @@ type fileSystem interface {
 	mkdir(path string) error
 	// names lists a directory in order.
 	names(directory string) ([]string, error)
-	// create makes an empty file, in place of an older one.
+	// create makes an empty file, in place of what is there. It follows no link.
 	create(path string) (file, error)
 	// open opens an existing file for reading and for writing at its end.
 	open(path string) (file, error)
@@ -48,8 +48,9 @@ type fileSystem interface {
 	// protected the older ones.
 	read(path string) (file, error)
 	rename(from, to string) error
-	// protect makes a file read-only.
+	// protect makes a file read-only, unprotect undoes that.
 	protect(path string) error
+	unprotect(path string) error
 	remove(path string) error
 	size(path string) (int64, error)
 	// free is the room that is left, in bytes.
@@ -93,7 +94,11 @@ func (disk) names(directory string) ([]string, error) {
 }
 
 func (disk) create(path string) (file, error) {
-	return openFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|os.O_TRUNC)
+	f, err := durable.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	return diskFile{f}, nil
 }
 
 func (disk) open(path string) (file, error) { return openFile(path, os.O_RDWR|os.O_APPEND) }
@@ -102,6 +107,7 @@ func (disk) read(path string) (file, error) { return openFile(path, os.O_RDONLY)
 
 func (disk) rename(from, to string) error   { return os.Rename(from, to) }
 func (disk) protect(path string) error      { return os.Chmod(path, sealedMode) }
+func (disk) unprotect(path string) error    { return os.Chmod(path, fileMode) }
 func (disk) remove(path string) error       { return os.Remove(path) }
 func (disk) syncDir(directory string) error { return durable.SyncDir(directory) }
 

@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/otelaudit/otelaudit/audit"
 )
@@ -139,4 +141,119 @@ func FuzzParseManifest(f *testing.F) {
 		}
 		require.Equal(t, string(text), string(m.encode()), "another spelling passes")
 	})
+}
+
+// asUser is the file system as one sees it who is not root.
+type asUser struct{ disk }
+
+func (u asUser) open(path string) (file, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.Mode().Perm()&0o200 == 0 {
+		return nil, &os.PathError{Op: "open", Path: path, Err: os.ErrPermission}
+	}
+	return u.disk.open(path)
+}
+
+// A manifest that was moved away is made anew, that of the last file of a life
+// as well, which is read-only.
+func TestManifestIsMadeAnew(t *testing.T) {
+	directory := t.TempDir()
+	config := retaining(directory, Retention{MaxBytes: 1 << 20})
+	config.files = asUser{}
+	batches := history(t, 2, 3)
+	s := open(t, config)
+	for _, batch := range batches {
+		deliverInOrder(t, s, batch)
+	}
+	require.NoError(t, s.Close())
+	life := filepath.Join(directory, filepath.FromSlash(batches[0][0].Link.Origin))
+	before, err := disk{}.names(life)
+	require.NoError(t, err)
+	kept := map[string]string{}
+	for _, name := range before {
+		if isManifest(name) {
+			text, err := os.ReadFile(filepath.Join(life, name))
+			require.NoError(t, err)
+			kept[name] = string(text)
+			require.NoError(t, os.Remove(filepath.Join(life, name)))
+		}
+	}
+	require.Len(t, kept, 3)
+
+	s = open(t, config)
+	last := batches[len(batches)-1]
+	require.NoError(t, s.Upkeep(t.Context(), &last[len(last)-1]).Trouble)
+	after, err := disk{}.names(life)
+	require.NoError(t, err)
+	require.Equal(t, before, after)
+	for name, text := range kept {
+		made, err := os.ReadFile(filepath.Join(life, name))
+		require.NoError(t, err)
+		require.Equal(t, text, string(made))
+	}
+	list, err := listFolder(disk{}, life)
+	require.NoError(t, err)
+	for _, first := range list.files {
+		info, err := os.Stat(filepath.Join(life, fileName(first)))
+		require.NoError(t, err)
+		require.Equal(t, os.FileMode(sealedMode), info.Mode())
+	}
+	require.NoError(t, s.Close())
+}
+
+// Links that somebody planted in the store lead the sink nowhere: neither what
+// it begins nor what it seals empties the file behind one.
+func TestLinksInTheStore(t *testing.T) {
+	directory := t.TempDir()
+	precious := filepath.Join(t.TempDir(), "signing.key")
+	require.NoError(t, os.WriteFile(precious, []byte("precious"), 0o600))
+	s := open(t, retaining(directory, Retention{}))
+	for _, batch := range history(t, 1, 3) {
+		life := filepath.Join(directory, filepath.FromSlash(batch[0].Link.Origin))
+		require.NoError(t, os.MkdirAll(life, 0o700))
+		for number := range uint64(30) {
+			for _, extension := range []string{".tmp", ".manifest.tmp", manifestExtension} {
+				_ = os.Symlink(precious, filepath.Join(life, stem(number)+extension)) // some are there
+			}
+		}
+		deliverInOrder(t, s, batch)
+	}
+	require.NoError(t, s.Close())
+	text, err := os.ReadFile(precious)
+	require.NoError(t, err)
+	require.Equal(t, "precious", string(text))
+	require.Empty(t, withoutTail(verifyStore(t, directory)))
+}
+
+// A manifest is not signed. One that claims the future while the sink runs does
+// not keep what is delivered from being stored; where the sink has to believe
+// it, after a start, it says what it leaves out.
+func TestManifestOfTheFuture(t *testing.T) {
+	directory := t.TempDir()
+	core, logs := observer.New(zap.WarnLevel)
+	config := retaining(directory, Retention{})
+	config.Logger, config.MaxFileBytes = zap.New(core), 1<<20
+	batches := history(t, 1, 4)
+	s := open(t, config)
+	deliverInOrder(t, s, batches[0])
+	name := batches[0][0].Link.Origin
+	life := filepath.Join(directory, filepath.FromSlash(name))
+	m := manifest{origin: name, file: fileName(999), checkpoint: 1_000_000, hasCheckpoint: true}
+	require.NoError(t, os.WriteFile(filepath.Join(life, manifestName(999)), m.encode(), 0o600))
+	moved := filepath.Join(t.TempDir(), "moved")
+	files := stored(t, directory)
+	require.NoError(t, os.Rename(filepath.Join(directory, files[len(files)-1]), moved))
+	for _, batch := range batches[1:3] {
+		written := write(t, s, batch...)
+		require.Zero(t, written.Repeated)
+		require.Positive(t, written.Stored)
+	}
+	require.Len(t, logs.FilterMessageSnippet("is not believed").All(), 1)
+	require.Empty(t, logs.FilterMessageSnippet("is not stored").All())
+	require.NoError(t, s.Close())
+
+	s = open(t, config)
+	require.Equal(t, len(batches[3]), write(t, s, batches[3]...).Repeated)
+	require.Len(t, logs.FilterMessageSnippet("is not stored").All(), 1)
+	require.NoError(t, s.Close())
 }

@@ -35,6 +35,8 @@ type origin struct {
 	manifests map[uint64]bool
 	stored    index
 	floor     uint64    // what is below was stored, and removed by retention
+	bound     *uint64   // what floor can be at most, where that is known
+	toldGone  bool      // in the log
 	unsealed  []sealing // files that get no more lines and have no manifest yet
 
 	// The newest file. All that follows describes its durable part.
@@ -160,7 +162,7 @@ func (o *origin) takeNewest(sealed bool) error {
 	if sealed {
 		return o.follow(path)
 	}
-	f, err := o.config.files.open(path)
+	f, err := o.openProtected(path)
 	if err != nil {
 		return err
 	}
@@ -172,6 +174,19 @@ func (o *origin) takeNewest(sealed bool) error {
 	}
 	o.newest = f
 	return nil
+}
+
+// openProtected opens the newest file, which has no manifest. Where that was
+// moved away, the file is read-only still.
+func (o *origin) openProtected(path string) (file, error) {
+	f, err := o.config.files.open(path)
+	if !errors.Is(err, os.ErrPermission) {
+		return f, err
+	}
+	if o.config.files.unprotect(path) != nil {
+		return nil, err
+	}
+	return o.config.files.open(path)
 }
 
 // follow prepares the file behind the sealed one at path.
@@ -218,9 +233,37 @@ func (o *origin) readFloor(list *folderList) error {
 		if err != nil {
 			return fmt.Errorf("%w: it says what retention has removed; bring it back, or move it away", err)
 		}
-		o.floor = max(o.floor, m.end())
+		end := m.end()
+		if o.bound != nil && end > *o.bound {
+			o.config.Logger.Error("a manifest says that retention removed what was never stored; it is not believed",
+				zap.String("file", filepath.Join(o.folder, manifestName(first))), zap.Uint64("end", end), zap.Uint64("stored", *o.bound))
+			end = *o.bound
+		}
+		o.floor = max(o.floor, end)
 	}
 	return nil
+}
+
+// end is the number below which all is that was ever stored, as far as the sink
+// has seen it.
+func (o *origin) end() uint64 {
+	end := max(o.floor, o.latestAt)
+	if all := &o.stored.all.records; all.used {
+		end = max(end, all.high+1)
+	}
+	return end
+}
+
+// tellGone says once that records come again which are not stored any more: who
+// can write manifests can have the sink believe that of any record.
+func (o *origin) tellGone(at coordinate) {
+	if o.toldGone {
+		return
+	}
+	o.toldGone = true
+	o.config.Logger.Warn("what is delivered is not stored: by the manifest that retention left, it was stored and removed before;"+
+		" after a crash that may be so, otherwise run `otelaudit verify` and look at that manifest",
+		zap.String("origin", o.name), zap.Stringer("first", at), zap.Uint64("removed_below", o.floor))
 }
 
 // gone says whether retention has removed what is at the coordinate.
@@ -484,7 +527,8 @@ func (o *origin) write(entries []sink.Entry, refuse sink.Refuse, w *work, result
 		case whole, earlier:
 			result.Repeated++
 		default:
-			if o.gone(coordinateOf(e)) {
+			if at := coordinateOf(e); o.gone(at) {
+				o.tellGone(at)
 				result.Repeated++
 				continue
 			}

@@ -31,7 +31,7 @@ func retaining(directory string, keep Retention) Config {
 	config := testConfig(directory)
 	config.MaxFileBytes = 1000
 	config.Retention = keep
-	now := time.Unix(0, 0)
+	now := time.Unix(0, newSealer(nil).now)
 	config.now = func() time.Time {
 		now = now.Add(upkeepEvery)
 		return now
@@ -121,6 +121,32 @@ func TestRetentionByAge(t *testing.T) {
 		m := describe(t, filepath.ToSlash(filepath.Dir(name)), first, text)
 		assert.LessOrEqual(t, newest-m.latest, int64(12*time.Second), name)
 	}
+}
+
+// A clock that leaps ahead does not make all that is stored old.
+func TestRetentionAfterALeapOfTheClock(t *testing.T) {
+	directory := t.TempDir()
+	core, logs := observer.New(zap.ErrorLevel)
+	config := retaining(directory, Retention{MaxAge: 24 * time.Hour})
+	config.Logger = zap.New(core)
+	s := open(t, config)
+	maker := newSealer(t)
+	for life := range 3 {
+		maker.start()
+		for range 4 {
+			maker.events(5)
+			maker.checkpoint()
+			assert.Zero(t, deliverInOrder(t, s, maker.take()).Removed)
+		}
+		switch life {
+		case 0:
+			maker.now += int64(10 * 365 * 24 * time.Hour)
+		case 1:
+			maker.now -= int64(10 * 365 * 24 * time.Hour)
+		}
+	}
+	require.Empty(t, withoutTail(verifyStore(t, directory)))
+	require.Len(t, logs.FilterMessageSnippet("the clock has leapt ahead").All(), 1)
 }
 
 // A whole life goes, with its folder, once a later one is there.

@@ -67,6 +67,7 @@ type Config struct {
 // Sink is an open store. Safe for concurrent use.
 type Sink struct {
 	config Config
+	opened time.Time
 	lock   *durable.Lock
 
 	mu      sync.Mutex
@@ -102,7 +103,7 @@ func Open(config Config) (*Sink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open file sink: %w", err)
 	}
-	return &Sink{config: config, lock: lock, origins: map[string]*origin{}, before: map[string]*origin{}, upkeep: newUpkeep()}, nil
+	return &Sink{config: config, opened: config.now(), lock: lock, origins: map[string]*origin{}, before: map[string]*origin{}, upkeep: newUpkeep()}, nil
 }
 
 // Write stores entries durably, in order. When it returns nil all of them
@@ -244,6 +245,8 @@ func (s *Sink) origin(ctx context.Context, name string) (*origin, error) {
 		}
 		if before := s.before[name]; before != nil {
 			o.latest, o.latestAt = before.latest, before.latestAt
+			end := before.end()
+			o.bound = &end
 		}
 		s.origins[o.name] = o
 	}

@@ -23,6 +23,9 @@ const (
 	// upkeepTime bounds what is read of the lives that are over each time:
 	// writes wait meanwhile.
 	upkeepTime = time.Second
+	// maxLead is how far ahead of the sink's own time a record may have been sealed
+	// and still make others old.
+	maxLead = time.Hour
 	// maxLogs is how many logs' deliveries are remembered.
 	maxLogs = 64
 )
@@ -35,6 +38,7 @@ type upkeep struct {
 	low       error               // of the free room
 	failure   error               // of retention
 	untold    bool                // that nothing is known to be delivered
+	leapt     bool                // the clock, and that is told
 }
 
 // delivery is up to where a log is in every required sink.
@@ -43,7 +47,7 @@ type delivery struct {
 	// index: all records below and all checkpoints up to it are delivered, and
 	// all of earlier lives.
 	index  uint64
-	latest int64  // the newest time of sealing that is known
+	latest int64  // the newest time of sealing that is known and can be
 	sealed string // the life up to whose predecessor all files have manifests
 }
 
@@ -107,9 +111,31 @@ func (s *Sink) delivered(e *sink.Entry) string {
 		known = delivery{origin: string([]byte(e.Link.Origin)), latest: known.latest, sealed: known.sealed}
 	}
 	known.index = max(known.index, e.Link.Index)
-	known.latest = max(known.latest, e.Link.SealedAt)
+	if s.isCredible(e.Link.SealedAt) {
+		known.latest = max(known.latest, e.Link.SealedAt)
+	}
 	s.upkeep.logs[log] = known
 	return log
+}
+
+// isCredible says whether a record can have been sealed at that time, as far as
+// the time goes that has passed since the sink was opened: were a clock that
+// leaps ahead believed, it would make all that is stored old at once.
+func (s *Sink) isCredible(sealedAt int64) bool {
+	if s.config.Retention.MaxAge <= 0 {
+		return true
+	}
+	passed := s.config.now().Sub(s.opened) // by the monotonic clock
+	if sealedAt <= s.opened.Add(passed+maxLead).UnixNano() {
+		return true
+	}
+	if !s.upkeep.leapt {
+		s.upkeep.leapt = true
+		s.config.Logger.Error("records are sealed in the future: the clock has leapt ahead since the collector started;"+
+			" retention counts no age by them; if the clock is right now, start the collector again",
+			zap.Time("sealed_at", time.Unix(0, sealedAt).UTC()))
+	}
+	return false
 }
 
 // look asks the disk for its free room.

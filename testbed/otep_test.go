@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,7 @@ import (
 	"go.opentelemetry.io/otel/exporters/otlp/otlplog/otlploghttp"
 	sdk "go.opentelemetry.io/otel/sdk/log"
 	"go.opentelemetry.io/otel/sdk/resource"
+	"go.yaml.in/yaml/v3"
 	"google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
@@ -160,6 +162,12 @@ func TestOTEPOneOfTwoRequiredSinksDown(t *testing.T) {
 		require.NotEqual(t, "success", answer.Sinks["audit/http"].Delivery)
 		return answer.Sinks["audit"].Delivery == "unknown" && answer.Sinks["audit/http"].Delivery == "retrying" && answer.Sinks["audit/http"].Attempts > 0
 	}, "it is tried")
+	tried := ask().Sinks["audit/http"]
+	assert.Equal(t, "http", tried.Type)
+	assert.NotEmpty(t, tried.Code)
+	last, err := strconv.ParseInt(tried.Last, 10, 64)
+	require.NoError(t, err)
+	assert.WithinDuration(t, time.Now(), time.Unix(0, last), time.Minute)
 	require.NoError(t, sink.Up())
 	eventually(t, 30*time.Second, func() bool {
 		answer := ask()
@@ -518,8 +526,18 @@ service: {pipelines: {logs/audit: {receivers: [audit], processors: [%s], exporte
 			assert.Contains(t, string(stdout), "  cure: ")
 		})
 	}
+	// What else the distribution has drops nothing either: the memory limiter refuses.
+	output, err := exec.Command(binary, "components").Output()
+	require.NoError(t, err)
+	var has struct {
+		Processors, Connectors []struct{ Name string }
+	}
+	require.NoError(t, yaml.Unmarshal(output, &has))
+	assert.Equal(t, []struct{ Name string }{{"audit"}, {"memory_limiter"}}, has.Processors)
+	assert.Empty(t, has.Connectors)
+
 	sound := filepath.Join(t.TempDir(), "config.yaml")
 	require.NoError(t, os.WriteFile(sound, []byte(strings.ReplaceAll(fmt.Sprintf(base, "x", "audit"), ", x: {}", "")), 0o600))
-	output, err := validate(t, binary, "--config", sound)
-	require.NoError(t, err, output)
+	text, err := validate(t, binary, "--config", sound)
+	require.NoError(t, err, text)
 }

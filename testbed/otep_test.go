@@ -445,6 +445,31 @@ func TestOTEPReceiptIsOfWhatIsStored(t *testing.T) {
 	}
 }
 
+// A record that first came by the stock receiver, which asks for no receipt, has a
+// whole one at /v1/audit all the same, after a restart as well.
+func TestOTEPReceiptOfWhatCameByAnotherDoor(t *testing.T) {
+	settings := testbed.Settings{Directory: t.TempDir()}
+	c := start(t, settings)
+	client, err := testbed.NewOTLPClient(c)
+	require.NoError(t, err)
+	require.NoError(t, client.SendGRPC(t.Context(), testbed.OTLPRecords("x", "one", "two")))
+	require.NoError(t, client.Close())
+	first := postAudit(t, c, testbed.OTLPRecords("x", "one", "two"))
+	require.Equal(t, http.StatusOK, first.Code, first.Body)
+	require.NoError(t, c.Kill())
+	c = start(t, settings)
+	again := postAudit(t, c, testbed.OTLPRecords("x", "one", "two"))
+	require.Equal(t, http.StatusOK, again.Code, again.Body)
+	stop(t, c)
+	requireSound(t, settings)
+	for id, stored := range storedRecords(t, settings, "one", "two") {
+		receipt := receiptOf(t, first.Records[id])
+		sum := sha256.Sum256(stored.Event.Record)
+		assert.Equal(t, hex.EncodeToString(sum[:]), receipt["integrity_hash"], id)
+		assert.Equal(t, receipt, receiptOf(t, again.Records[id]), id)
+	}
+}
+
 // verifyWithNode checks signatures with Node.js alone: a list of algorithm,
 // certificate, signed bytes and signature.
 const verifyWithNode = `

@@ -8,17 +8,21 @@ import (
 	"errors"
 	"math"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/processor/processortest"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/otelaudit/otelaudit/audit"
+	"github.com/otelaudit/otelaudit/auditprocessor/internal/metadata"
 	"github.com/otelaudit/otelaudit/internal/receipt"
 )
 
@@ -198,6 +202,34 @@ func TestSameIDFromManyClients(t *testing.T) {
 	}
 	require.NoError(t, p.Shutdown(t.Context()))
 	require.Equal(t, map[string]int{"id-1": 1, "id-2": 1}, sink.count("user.login"))
+}
+
+// TestIDsAreKnownForTheWindow: within `idempotency::window` an id with other content
+// is a conflict, behind it a new record.
+func TestIDsAreKnownForTheWindow(t *testing.T) {
+	config := testConfig(t, t.TempDir())
+	config.Idempotency.Window = time.Minute
+	p, err := newProcessor(processortest.NewNopSettings(metadata.Type), config, newSinkFake())
+	require.NoError(t, err)
+	var passed atomic.Int64
+	began := time.Now()
+	p.now = func() time.Time { return began.Add(time.Duration(passed.Load())) }
+	require.NoError(t, p.Start(t.Context(), componenttest.NewNopHost()))
+	taken(t, p, eventOf("id-1", "alice"))
+	passed.Store(int64(time.Minute))
+	_, err = consume(t, p, "", eventOf("id-1", "mallory"))
+	require.True(t, receipt.IsIDTaken(err), "%v", err)
+	passed.Store(int64(time.Minute + time.Second))
+	taken(t, p, eventOf("id-1", "mallory"))
+	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+// What OTEP 0267 has SDKs do by default fits what is the default here: an export
+// waits for 30 s, and what a restarted client sends again is known for a day.
+func TestDefaultsForClients(t *testing.T) {
+	config := createDefaultConfig().(*Config)
+	require.Equal(t, 10*time.Second, config.AckTimeout)
+	require.Equal(t, 24*time.Hour, config.Idempotency.Window)
 }
 
 func TestAckDelivered(t *testing.T) {

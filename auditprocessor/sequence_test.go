@@ -4,11 +4,17 @@
 package auditprocessor
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,6 +31,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -186,22 +194,86 @@ func TestRefusedMovesNothing(t *testing.T) {
 }
 
 // TestChainByReceipts: a producer that takes the hash from its receipt is in
-// order, although the record was redacted.
+// order although the record was redacted, and so is one that has computed it
+// over what it sent; over a restart as well. Any other hash is none of the two.
 func TestChainByReceipts(t *testing.T) {
-	p := startProcessor(t, testConfig(t, t.TempDir()), newSinkFake())
-	first := chained(t, "a", 1)
-	first.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().PutStr("password", "Tr0ub4dor")
-	sent := hashOf(t, first)
-	filled := &receipt.Receipt{IntegrityHash: true}
-	require.NoError(t, p.ConsumeLogs(receipt.NewContext(t.Context(), filled), first))
-	require.NotEqual(t, sent, filled.Results[0].IntegrityHash.String())
-
-	second := chained(t, "a", 2)
-	second.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().PutStr(audit.AttributeSequencePreviousHash, filled.Results[0].IntegrityHash.String())
-	findings, err := sendChained(t, p, second)
-	require.NoError(t, err)
-	assert.Equal(t, []string{""}, findings)
+	config := testConfig(t, t.TempDir())
+	p := startProcessor(t, config, newSinkFake())
+	for name, restart := range map[string]bool{"at once": false, "after a restart": true} {
+		hashes := map[string]string{}
+		for _, stream := range []string{"receipt", "sent", "neither"} {
+			first := chained(t, name+stream, 1)
+			onlyRecordOf(first).Attributes().PutStr("password", "Tr0ub4dor")
+			sent := hashOf(t, first)
+			filled := &receipt.Receipt{IntegrityHash: true}
+			require.NoError(t, p.ConsumeLogs(receipt.NewContext(t.Context(), filled), first))
+			stored := filled.Results[0].IntegrityHash.String()
+			require.NotEqual(t, sent, stored)
+			hashes[stream] = map[string]string{"receipt": stored, "sent": sent, "neither": strings.Repeat("0a", 32)}[stream]
+		}
+		if restart {
+			require.NoError(t, p.Shutdown(t.Context()))
+			p = startProcessor(t, config, newSinkFake())
+		}
+		for stream, finding := range map[string]string{"receipt": "", "sent": "", "neither": "broken"} {
+			second := chained(t, name+stream, 2)
+			onlyRecordOf(second).Attributes().PutStr(audit.AttributeSequencePreviousHash, hashes[stream])
+			findings, err := sendChained(t, p, second)
+			require.NoError(t, err)
+			assert.Equal(t, []string{finding}, findings, "%s, %s", stream, name)
+		}
+	}
 	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+// TestChainByRecordIDs: a producer may name its predecessor by id; another id than
+// that of the newest record is a broken chain, over a restart as well.
+func TestChainByRecordIDs(t *testing.T) {
+	config := testConfig(t, t.TempDir())
+	p := startProcessor(t, config, newSinkFake())
+	naming := func(stream string, number int64, previous string) plog.Logs {
+		logs := chained(t, stream, number)
+		attributes := onlyRecordOf(logs).Attributes()
+		attributes.Remove(audit.AttributeSequencePreviousHash)
+		attributes.PutStr(audit.AttributeSequencePreviousRecordID, previous)
+		return logs
+	}
+	expect := func(logs plog.Logs, want string) {
+		t.Helper()
+		findings, err := sendChained(t, p, logs)
+		require.NoError(t, err)
+		assert.Equal(t, []string{want}, findings)
+	}
+	for _, stream := range []string{"a", "b"} {
+		expect(chained(t, stream, 1), "")
+		expect(naming(stream, 2, stream+"-1"), "")
+	}
+	require.NoError(t, p.Shutdown(t.Context()))
+	p = startProcessor(t, config, newSinkFake())
+	expect(naming("a", 3, "a-2"), "")
+	expect(naming("b", 3, "b-1"), "broken")
+	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+// TestBrokenChainsAreLoggedNowAndThen: each counts, and one line is written for
+// many of them.
+func TestBrokenChainsAreLoggedNowAndThen(t *testing.T) {
+	telemetry := componenttest.NewTelemetry()
+	settings := telemetry.NewTelemetrySettings()
+	core, lines := observer.New(zap.WarnLevel)
+	settings.Logger = zap.New(core)
+	p, err := newProcessor(processor.Settings{ID: component.NewID(metadata.Type), TelemetrySettings: settings}, testConfig(t, t.TempDir()), newSinkFake())
+	require.NoError(t, err)
+	require.NoError(t, p.Start(context.Background(), componenttest.NewNopHost()))
+	findings, err := sendChained(t, p, chained(t, "a", 1, 3, 5, 7))
+	require.NoError(t, err)
+	require.Equal(t, []string{"", "gap", "gap", "gap"}, findings)
+	require.NoError(t, p.Shutdown(t.Context()))
+	metadatatest.AssertEqualProcessorAuditSequenceFindings(t, telemetry, []metricdata.DataPoint[int64]{
+		{Value: 3, Attributes: attribute.NewSet(attribute.String("finding", "gap"))},
+	}, metricdatatest.IgnoreTimestamp())
+	assert.Equal(t, 1, lines.FilterMessageSnippet("the chain of a producer is broken").Len())
+	require.NoError(t, telemetry.Shutdown(context.Background()))
 }
 
 // TestKeyTransition hands a stream over from one key to another; before that,
@@ -326,6 +398,22 @@ func TestKeysUnderOtherNames(t *testing.T) {
 		assert.Equal(t, []string{"passed", "passed"}, verified, id)
 		require.NoError(t, p.Shutdown(t.Context()))
 	}
+
+	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{'a'}, ed25519.SeedSize))
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(config.Proof.Keys[0].File, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+	config.Proof.Keys[0].ID = "certified"
+	p := startProcessor(t, config, newSinkFake())
+	certified := chained(t, "a", 7)
+	shop.sign(certified)
+	certified.ResourceLogs().At(0).Resource().Attributes().PutStr(audit.ResourceIntegrityCertificate, base64.StdEncoding.EncodeToString(der))
+	filled := &receipt.Receipt{}
+	require.NoError(t, p.ConsumeLogs(receipt.NewContext(t.Context(), filled), certified))
+	assert.Equal(t, "passed", filled.Results[0].VerifyStatus)
+	assert.Empty(t, findingOf(&filled.Results[0]), "its certificate has another hash, and is of the same key")
+	require.NoError(t, p.Shutdown(t.Context()))
 }
 
 // TestFailedProofsAreNoGap takes the key away for some records, as when a
@@ -435,7 +523,8 @@ func TestStrangersInAStream(t *testing.T) {
 	})
 }
 
-// TestTenantsShareNoStream: nobody disturbs another tenant's chain.
+// TestTenantsShareNoStream: nobody disturbs another tenant's chain, nor one stream
+// another of the same tenant.
 func TestTenantsShareNoStream(t *testing.T) {
 	s := testSequences(t, 10)
 	first, err := s.begin(t.Context(), chained(t, "a", 1), "acme")
@@ -462,6 +551,13 @@ func TestTenantsShareNoStream(t *testing.T) {
 		filled := &receipt.Receipt{Tenant: sent.tenant}
 		require.NoError(t, p.ConsumeLogs(receipt.NewContext(t.Context(), filled), logs))
 		assert.Equal(t, sent.want, findingOf(&filled.Results[0]), sent)
+	}
+	for _, stream := range []string{"b", "c", "b", "c"} {
+		filled := &receipt.Receipt{Tenant: "acme"}
+		require.NoError(t, p.ConsumeLogs(receipt.NewContext(t.Context(), filled), chained(t, stream, 1, 2)))
+		for i := range filled.Results {
+			assert.Empty(t, findingOf(&filled.Results[i]), "stream %s", stream)
+		}
 	}
 	require.NoError(t, p.Shutdown(t.Context()))
 }

@@ -353,8 +353,9 @@ func (w *worker) record(record plog.LogRecord, v *verdict) {
 	if err == nil && w.signs() {
 		err = w.sign(record)
 	}
+	v.identity = identity
 	w.conclude(record, faults, err, v)
-	if v.identity = identity; identity.ID != (journal.ID{}) {
+	if identity.ID != (journal.ID{}) {
 		v.identity.Integrity, v.identity.Verdict = v.integrity, codeOf(&w.own.proof)
 	}
 }
@@ -547,9 +548,11 @@ func (w *worker) refuses() bool {
 	return false
 }
 
+// hash makes the hashes of a record. What has an id may come again by a door that
+// asks for a receipt, which is then of this first time.
 func (w *worker) hash(v *verdict) {
 	v.digest = sha256.Sum256(w.buffer)
-	if w.integrityHash {
+	if w.integrityHash || v.identity.ID != (journal.ID{}) {
 		v.integrity = sha256.Sum256(w.buffer[w.span.Start:w.span.End])
 	}
 }

@@ -45,6 +45,37 @@ func TestCleanRecordStays(t *testing.T) {
 	assert.Zero(t, verdicts[0].integrity, "costs a hash, and nobody asked")
 }
 
+// TestWhatIsValidStays takes a record with everything that a record may have
+// through the stages: nothing of it is changed, flagged or left out.
+func TestWhatIsValidStays(t *testing.T) {
+	logs, record := validLogs()
+	scope := logs.ResourceLogs().At(0).ScopeLogs().At(0).Scope()
+	scope.SetName("lib")
+	scope.SetVersion("1.2")
+	record.SetTraceID(pcommon.TraceID{1})
+	record.SetSpanID(pcommon.SpanID{2})
+	record.SetSeverityNumber(plog.SeverityNumberWarn)
+	record.SetSeverityText("WARN")
+	record.SetFlags(1)
+	record.Body().SetStr("free text")
+	for name, value := range map[string]string{
+		audit.AttributeTargetID: "7", audit.AttributeTargetType: "invoice", audit.AttributeSourceID: "203.0.113.42", audit.AttributeSourceType: "ipv4",
+		audit.AttributeSchemaVersion: "1.0.0", audit.AttributeIntegrityValue: "c2ln", audit.AttributeIntegritySigner: "producer",
+		audit.AttributeIntegrityCanonicalization: "jcs", audit.AttributeSequenceStreamID: "s", audit.AttributeSequencePreviousHash: strings.Repeat("0a", 32),
+		audit.AttributeSequencePreviousRecordID: "r",
+	} {
+		record.Attributes().PutStr(name, value)
+	}
+	record.Attributes().PutInt(audit.AttributeSequenceNumber, 2)
+	record.Attributes().PutBool(audit.AttributeSequenceEnd, true)
+	before := canonicalOf(t, logs)
+	verdicts, counts := testStages(t).apply(logs, "", false)
+	assert.Equal(t, before, canonicalOf(t, logs))
+	assert.Equal(t, tally{}, counts)
+	assert.Empty(t, verdicts[0].reasons)
+	assert.Equal(t, "service:shop", verdicts[0].stream)
+}
+
 // TestRunsTwiceTheSame takes a record that every stage touches through the
 // stages again: it moves to a hop, and is not redacted a second time.
 func TestRunsTwiceTheSame(t *testing.T) {
@@ -149,6 +180,7 @@ func TestRepair(t *testing.T) {
 		"event name":   {func(_ plog.Logs, r plog.LogRecord) { r.SetEventName("a\xff") }, "event_name: invalid utf-8"},
 		"severity":     {func(_ plog.Logs, r plog.LogRecord) { r.SetSeverityText("a\xff") }, "severity.text: invalid utf-8"},
 		"text":         {func(_ plog.Logs, r plog.LogRecord) { r.Attributes().PutStr("a", "\xff") }, "a: invalid utf-8"},
+		"id":           {func(_ plog.Logs, r plog.LogRecord) { r.Attributes().PutStr(audit.AttributeRecordID, "a\xff") }, "audit.record.id: invalid utf-8"},
 		"name":         {func(_ plog.Logs, r plog.LogRecord) { r.Attributes().PutStr("a\xff", "") }, "a\uFFFD: invalid utf-8 in the name"},
 		"not a number": {func(_ plog.Logs, r plog.LogRecord) { r.Attributes().PutDouble("a", math.NaN()) }, "a: number is not finite"},
 		"infinity":     {func(_ plog.Logs, r plog.LogRecord) { r.Body().SetDouble(math.Inf(-1)) }, "body: number is not finite"},
@@ -252,6 +284,26 @@ func TestScopeDecidesNothing(t *testing.T) {
 	assert.Equal(t, want, got)
 }
 
+// TestScopeIsLimited: a scope is cut like anything else, and the record says so.
+func TestScopeIsLimited(t *testing.T) {
+	logs, record := validLogs()
+	scope := logs.ResourceLogs().At(0).ScopeLogs().At(0).Scope()
+	long := strings.Repeat("x", 30_000)
+	scope.SetName(long)
+	scope.SetVersion(long)
+	scope.Attributes().PutStr("huge", long)
+	verdicts, counts := testStages(t).apply(logs, "", false)
+	assert.Empty(t, verdicts[0].reasons)
+	assert.EqualValues(t, 3, counts.truncated[cutGroup])
+	most := newLimitsConfig().MaxRecordBytes
+	assert.LessOrEqual(t, len(scope.Name()), most/nameShare)
+	assert.LessOrEqual(t, len(scope.Version()), most/nameShare)
+	huge, _ := scope.Attributes().Get("huge")
+	assert.LessOrEqual(t, len(huge.AsString()), most/scopeShare)
+	assert.Equal(t, map[string]any{"scope.name": int64(30_000), "scope.version": int64(30_000), "scope.huge": int64(30_018)},
+		rawAttribute(record, audit.AttributeCollectorTruncated))
+}
+
 func TestValidate(t *testing.T) {
 	set := func(name, value string) func(plog.LogRecord) {
 		return func(r plog.LogRecord) { r.Attributes().PutStr(name, value) }
@@ -270,6 +322,11 @@ func TestValidate(t *testing.T) {
 		"actor id":       {remove(audit.AttributeActorID), []string{"audit.actor.id: required"}},
 		"blank actor":    {set(audit.AttributeActorID, " \t"), []string{"audit.actor.id: blank"}},
 		"actor type":     {set(audit.AttributeActorType, "robot"), []string{"audit.actor.type: must be user, service or system"}},
+		"a service":      {set(audit.AttributeActorType, "service"), nil},
+		"a system":       {set(audit.AttributeActorType, "system"), nil},
+		"failure":        {set(audit.AttributeOutcome, "failure"), nil},
+		"unknown":        {set(audit.AttributeOutcome, "unknown"), nil},
+		"lower case":     {set(audit.AttributeAction, "login"), nil},
 		"action":         {set(audit.AttributeAction, ""), []string{"audit.action: required"}},
 		"long action":    {set(audit.AttributeAction, long), []string{"audit.action: longer than 256 bytes"}}, // W26
 		"outcome":        {set(audit.AttributeOutcome, "SUCCESS"), []string{"audit.outcome: must be success, failure or unknown"}},
@@ -359,6 +416,11 @@ func TestStream(t *testing.T) {
 		verdicts, _ := testStages(t).apply(logs, test.auth, false)
 		assert.Equal(t, test.want, verdicts[0].stream)
 	}
+	logs, _ := validLogs()
+	logs.ResourceLogs().At(0).Resource().Attributes().Clear()
+	verdicts, _ := testStages(t).apply(logs, "", false)
+	assert.Equal(t, "none:", verdicts[0].stream, "no resource at all")
+	assert.Empty(t, verdicts[0].reasons)
 }
 
 // Names that take more room in JSON than in memory are names all the same.
@@ -526,6 +588,13 @@ func TestLimits(t *testing.T) {
 	s.apply(logs, "", false)
 	assert.Equal(t, 16+1, record.Attributes().Len(), "and the mark")
 	assert.NotNil(t, rawAttribute(record, audit.AttributeRecordID))
+
+	logs, record = validLogs()
+	record.Attributes().PutStr(audit.AttributeRecordID, strings.Repeat("x", 5000))
+	verdicts, _ = s.apply(logs, "", false)
+	assert.Equal(t, []string{"audit.record.id: longer than 256 bytes"}, verdicts[0].reasons)
+	assert.Less(t, len(rawAttribute(record, audit.AttributeRecordID).(string)), 5000)
+	assert.Contains(t, rawAttribute(record, audit.AttributeCollectorTruncated), audit.AttributeRecordID)
 }
 
 func mustMap(v any) map[string]any {

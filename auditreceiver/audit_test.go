@@ -112,15 +112,21 @@ func deliver(ctx context.Context, logs plog.Logs) error {
 	return err
 }
 
+// /v1/audit asks for records without a fault, and waits until they are delivered;
+// /v1/logs on the same server asks for neither.
 func TestAuditAsksForWhatItPromises(t *testing.T) {
+	strict := false
 	url := serveAudit(t, testConfig(), func(ctx context.Context, logs plog.Logs) error {
 		filled := receipt.FromContext(ctx)
-		assert.True(t, filled.RejectInvalid)
+		assert.Equal(t, strict, filled.RejectInvalid)
+		assert.Equal(t, strict, filled.AwaitDelivery != nil)
 		assert.True(t, filled.IntegrityHash)
-		assert.NotNil(t, filled.AwaitDelivery)
 		return deliver(ctx, logs)
 	})
-	assert.Equal(t, http.StatusOK, postAudit(t, url, encodingJSON, marshalJSON(t, records("a"))).code)
+	body := marshalJSON(t, records("a"))
+	assert.Equal(t, http.StatusOK, postOTLP(t, strings.Replace(url, pathAudit, pathLogs, 1), encodingJSON, body).code)
+	strict = true
+	assert.Equal(t, http.StatusOK, postAudit(t, url, encodingJSON, body).code)
 }
 
 func TestAuditSingleRecord(t *testing.T) {
@@ -207,7 +213,13 @@ func TestAuditPendingIsAccepted(t *testing.T) {
 	assert.Equal(t, domainQueued, r.Status)
 	assert.Equal(t, 5, r.RetryAfter)
 	assert.Equal(t, domainQueued, r.Records["id-a"].Status)
+	assert.Equal(t, 5, r.Records["id-a"].RetryAfter)
 	assert.Equal(t, "1", r.Records["id-a"].Index, "the receipt is there: it is durable")
+
+	r = postAudit(t, url, encodingJSON, marshalJSON(t, records("a")))
+	assert.Equal(t, http.StatusAccepted, r.code)
+	assert.Equal(t, domainQueued, r.Status)
+	assert.Equal(t, 5, r.RetryAfter, "in the answer of a single record as well")
 }
 
 // A required sink refused a record for good: never 200.
@@ -437,6 +449,7 @@ func TestAuditSinksAreNamed(t *testing.T) {
 		filled.Sinks = []receipt.SinkStatus{
 			{Sink: "audit/a", Type: "file", Delivery: receipt.DeliverySuccess},
 			{Sink: "audit/b", Type: "http", Delivery: receipt.DeliveryTimeout, Attempts: 3, LastAttempt: time.Unix(0, 77), Code: receipt.CodeTimeout},
+			{Sink: "audit/c", Type: "file", Delivery: receipt.DeliveryRetrying, Optional: true},
 		}
 		err := deliver(ctx, logs)
 		if logs.LogRecordCount() > 1 {
@@ -447,13 +460,14 @@ func TestAuditSinksAreNamed(t *testing.T) {
 	late := map[string]any{
 		"exporter_name": "audit/b", "sink_type": "http", "delivery_status": "timeout", "attempt_count": 3.0, "last_attempt_at": "77", "error_code": "timeout",
 	}
+	optional := map[string]any{"exporter_name": "audit/c", "sink_type": "file", "delivery_status": "retrying", "required": false}
 	one := postAudit(t, url, encodingJSON, marshalJSON(t, records("a")))
 	assert.Equal(t, map[string]map[string]any{
-		"audit/a": {"exporter_name": "audit/a", "sink_type": "file", "delivery_status": "success"}, "audit/b": late,
+		"audit/a": {"exporter_name": "audit/a", "sink_type": "file", "delivery_status": "success"}, "audit/b": late, "audit/c": optional,
 	}, one.Sinks)
 	batch := postAudit(t, url, encodingProtobuf, marshalProto(t, records("a", "b")))
 	assert.Equal(t, map[string]map[string]any{
-		"audit/a": {"exporter_name": "audit/a", "sink_type": "file", "delivery_status": "failed"}, "audit/b": late,
+		"audit/a": {"exporter_name": "audit/a", "sink_type": "file", "delivery_status": "failed"}, "audit/b": late, "audit/c": optional,
 	}, batch.Aggregate)
 	assert.Equal(t, domainPartial, batch.Status)
 }

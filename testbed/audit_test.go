@@ -36,6 +36,9 @@ type auditAnswer struct {
 		Type     string `json:"sink_type"`
 		Delivery string `json:"delivery_status"`
 		Attempts int    `json:"attempt_count"`
+		Required *bool  `json:"required"`
+		Last     string `json:"last_attempt_at"`
+		Code     string `json:"error_code"`
 	} `json:"sink_status_aggregate"`
 }
 
@@ -172,6 +175,8 @@ service: {pipelines: {logs/audit: {exporters: [audit, audit/copy]}}}
 		return answer.Sinks["audit/copy"].Delivery == "retrying"
 	}, "the copy is down")
 	assert.Equal(t, "success", answer.Sinks["audit"].Delivery)
+	assert.Nil(t, answer.Sinks["audit"].Required)
+	assert.Equal(t, new(bool), answer.Sinks["audit/copy"].Required, "said of the optional one alone")
 	stop(t, c)
 }
 

@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,7 @@ import (
 	"go.opentelemetry.io/otel/exporters/otlp/otlplog/otlploghttp"
 	sdk "go.opentelemetry.io/otel/sdk/log"
 	"go.opentelemetry.io/otel/sdk/resource"
+	"go.yaml.in/yaml/v3"
 	"google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
@@ -160,6 +162,12 @@ func TestOTEPOneOfTwoRequiredSinksDown(t *testing.T) {
 		require.NotEqual(t, "success", answer.Sinks["audit/http"].Delivery)
 		return answer.Sinks["audit"].Delivery == "unknown" && answer.Sinks["audit/http"].Delivery == "retrying" && answer.Sinks["audit/http"].Attempts > 0
 	}, "it is tried")
+	tried := ask().Sinks["audit/http"]
+	assert.Equal(t, "http", tried.Type)
+	assert.NotEmpty(t, tried.Code)
+	last, err := strconv.ParseInt(tried.Last, 10, 64)
+	require.NoError(t, err)
+	assert.WithinDuration(t, time.Now(), time.Unix(0, last), time.Minute)
 	require.NoError(t, sink.Up())
 	eventually(t, 30*time.Second, func() bool {
 		answer := ask()
@@ -437,6 +445,31 @@ func TestOTEPReceiptIsOfWhatIsStored(t *testing.T) {
 	}
 }
 
+// A record that first came by the stock receiver, which asks for no receipt, has a
+// whole one at /v1/audit all the same, after a restart as well.
+func TestOTEPReceiptOfWhatCameByAnotherDoor(t *testing.T) {
+	settings := testbed.Settings{Directory: t.TempDir()}
+	c := start(t, settings)
+	client, err := testbed.NewOTLPClient(c)
+	require.NoError(t, err)
+	require.NoError(t, client.SendGRPC(t.Context(), testbed.OTLPRecords("x", "one", "two")))
+	require.NoError(t, client.Close())
+	first := postAudit(t, c, testbed.OTLPRecords("x", "one", "two"))
+	require.Equal(t, http.StatusOK, first.Code, first.Body)
+	require.NoError(t, c.Kill())
+	c = start(t, settings)
+	again := postAudit(t, c, testbed.OTLPRecords("x", "one", "two"))
+	require.Equal(t, http.StatusOK, again.Code, again.Body)
+	stop(t, c)
+	requireSound(t, settings)
+	for id, stored := range storedRecords(t, settings, "one", "two") {
+		receipt := receiptOf(t, first.Records[id])
+		sum := sha256.Sum256(stored.Event.Record)
+		assert.Equal(t, hex.EncodeToString(sum[:]), receipt["integrity_hash"], id)
+		assert.Equal(t, receipt, receiptOf(t, again.Records[id]), id)
+	}
+}
+
 // verifyWithNode checks signatures with Node.js alone: a list of algorithm,
 // certificate, signed bytes and signature.
 const verifyWithNode = `
@@ -518,8 +551,18 @@ service: {pipelines: {logs/audit: {receivers: [audit], processors: [%s], exporte
 			assert.Contains(t, string(stdout), "  cure: ")
 		})
 	}
+	// What else the distribution has drops nothing either: the memory limiter refuses.
+	output, err := exec.Command(binary, "components").Output()
+	require.NoError(t, err)
+	var has struct {
+		Processors, Connectors []struct{ Name string }
+	}
+	require.NoError(t, yaml.Unmarshal(output, &has))
+	assert.Equal(t, []struct{ Name string }{{"audit"}, {"memory_limiter"}}, has.Processors)
+	assert.Empty(t, has.Connectors)
+
 	sound := filepath.Join(t.TempDir(), "config.yaml")
 	require.NoError(t, os.WriteFile(sound, []byte(strings.ReplaceAll(fmt.Sprintf(base, "x", "audit"), ", x: {}", "")), 0o600))
-	output, err := validate(t, binary, "--config", sound)
-	require.NoError(t, err, output)
+	text, err := validate(t, binary, "--config", sound)
+	require.NoError(t, err, text)
 }

@@ -162,6 +162,45 @@ func TestTriesAreBounded(t *testing.T) {
 	assert.Equal(t, Fail(BadSignature), ring.Verify(nil, &c, &Subject{}), "one is named")
 }
 
+// TestUnnamedKeysMayOnlySpeakForTheirOwn: a record that names no key gets no key
+// that it would not get by name, and such keys do not count among those tried.
+func TestUnnamedKeysMayOnlySpeakForTheirOwn(t *testing.T) {
+	signer := vectorSigner(t, "ed25519", EdDSA)
+	own, err := ParsePublic(vectorFile(t, "keys/ed25519.pem"))
+	require.NoError(t, err)
+	now, err := time.Parse(time.RFC3339, vectorNow)
+	require.NoError(t, err)
+	value, err := signer.Sign([]byte("m"))
+	require.NoError(t, err)
+	for name, test := range map[string]struct {
+		limit func(*Key)
+		want  Verdict
+	}{
+		"its own":         {func(k *Key) { k.Services, k.Tenants = []string{"shop"}, []string{"acme"} }, Verdict{Status: Passed, KeyID: "own", Material: own.print}},
+		"another service": {func(k *Key) { k.Services = []string{"billing"} }, Fail(NotAllowed)},
+		"another tenant":  {func(k *Key) { k.Tenants = []string{"globex"} }, Fail(NotAllowed)},
+		"not begun":       {func(k *Key) { k.NotBefore = now.Add(time.Second) }, Fail(NotValid)},
+		"ended":           {func(k *Key) { k.NotAfter = now.Add(-time.Second) }, Fail(NotValid)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var keys []Key
+			for i := range 2 * maxTries {
+				public, _, err := ed25519.GenerateKey(rand.Reader)
+				require.NoError(t, err)
+				material, err := ParsePublic(publicPEM(t, public))
+				require.NoError(t, err)
+				keys = append(keys, Key{ID: fmt.Sprint(i), Material: material, Algorithms: []Algorithm{EdDSA}, Services: []string{"billing"}})
+			}
+			key := Key{ID: "own", Material: own, Algorithms: []Algorithm{EdDSA}}
+			test.limit(&key)
+			ring, err := NewRing(append(keys, key))
+			require.NoError(t, err)
+			c := Claim{Algorithm: "EdDSA", Value: value}
+			assert.Equal(t, test.want, ring.Verify([]byte("m"), &c, &Subject{Service: "shop", Tenant: "acme", Now: now}))
+		})
+	}
+}
+
 func TestSignerRefuses(t *testing.T) {
 	for name, test := range map[string]struct {
 		a               Algorithm

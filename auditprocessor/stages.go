@@ -353,9 +353,8 @@ func (w *worker) record(record plog.LogRecord, v *verdict) {
 	if err == nil && w.signs() {
 		err = w.sign(record)
 	}
-	v.identity = identity
 	w.conclude(record, faults, err, v)
-	if identity.ID != (journal.ID{}) {
+	if v.identity = identity; identity.ID != (journal.ID{}) {
 		v.identity.Integrity, v.identity.Verdict = v.integrity, codeOf(&w.own.proof)
 	}
 }
@@ -548,11 +547,9 @@ func (w *worker) refuses() bool {
 	return false
 }
 
-// hash makes the hashes of a record. What has an id may come again by a door that
-// asks for a receipt, which is then of this first time.
 func (w *worker) hash(v *verdict) {
 	v.digest = sha256.Sum256(w.buffer)
-	if w.integrityHash || v.identity.ID != (journal.ID{}) {
+	if w.integrityHash {
 		v.integrity = sha256.Sum256(w.buffer[w.span.Start:w.span.End])
 	}
 }

@@ -138,7 +138,7 @@ func (r *result) append(dst []byte) []byte {
 }
 
 func appendCoordinates(dst []byte, sealed *receipt.Result) []byte {
-	if sealed.IntegrityHash != (chain.Hash{}) { // a journal of an earlier version may not have it
+	if sealed.IntegrityHash != (chain.Hash{}) { // who first sent a repeated event may not have asked for it
 		dst = append(dst, `,"integrity_hash":"`...)
 		dst = append(sealed.IntegrityHash.AppendHex(dst), '"')
 	}

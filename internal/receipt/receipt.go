@@ -35,7 +35,7 @@ type Receipt struct {
 	// wins over what the records say.
 	Tenant string
 	// IntegrityHash asks for Result.IntegrityHash, which costs a SHA-256 a
-	// record. A record with an id has one anyway.
+	// record.
 	IntegrityHash bool
 	// RejectInvalid asks to refuse the request where a record breaks the
 	// schema, whatever the processor does with others.

@@ -121,13 +121,16 @@ func decode(text []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(into)
-	switch {
-	case errors.Is(err, io.EOF):
+	if errors.Is(err, io.EOF) {
 		return errors.New("there is nothing in it")
-	case err == nil && decoder.More():
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("something stands behind what is to be in it")
 	}
-	return err
+	return nil
 }
 
 func (k *known) loadInstance(name string) error {

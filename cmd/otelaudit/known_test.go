@@ -61,6 +61,8 @@ func TestKnownMustBeAsWritten(t *testing.T) {
 		"floor with a strange":   {log, replace(`"origin": "host-1/`, `"origin": "../`)},
 		"floor cut":              {log, replace("\n}\n", "")},
 		"floor with a tail":      {log, replace("]\n}\n", "]\n}\nx")},
+		"floor with a bracket":   {log, replace("]\n}\n", "]\n}\n]")},
+		"floor with a brace":     {log, replace("]\n}\n", "]\n}}\n{")},
 		"floor beyond numbers":   {log, replace(`"size": "`, `"size": "99999999999999999999`)},
 		"floor pipe":             {log, instead(func(path string) error { return unix.Mkfifo(path, 0o600) })},
 		"floor that never ends":  {log, instead(func(path string) error { return os.Symlink("/dev/zero", path) })},

@@ -164,10 +164,11 @@ type Lock struct{ file *os.File }
 
 // LockDirectory takes the exclusive lock of directory, a file named `lock` in
 // it, or returns an error that wraps ErrLocked. The kernel frees it when the
-// process ends.
+// process ends. A link in its place is an error: it would have us make a file
+// elsewhere, or take the lock of another directory.
 func LockDirectory(directory string) (*Lock, error) {
 	path := filepath.Join(directory, "lock")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, fileMode)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, fileMode)
 	if err != nil {
 		return nil, fmt.Errorf("lock directory: %w", err)
 	}

@@ -190,3 +190,21 @@ func TestWriteFileFollowsNoLink(t *testing.T) {
 	require.Equal(t, "precious", string(read))
 	require.NoFileExists(t, filepath.Join(directory, "nothing"))
 }
+
+// A planted link is not the lock: it would have us make a file elsewhere, or take
+// the lock of another directory.
+func TestLockFollowsNoLink(t *testing.T) {
+	directory, other := t.TempDir(), t.TempDir()
+	lock, err := LockDirectory(other)
+	require.NoError(t, err)
+	for _, name := range []string{"nothing", "lock"} {
+		path := filepath.Join(directory, "lock")
+		require.NoError(t, os.Symlink(filepath.Join(other, name), path))
+		_, err := LockDirectory(directory)
+		require.ErrorContains(t, err, path)
+		require.NotErrorIs(t, err, ErrLocked)
+		require.NoError(t, os.Remove(path))
+	}
+	require.NoFileExists(t, filepath.Join(other, "nothing"))
+	require.NoError(t, lock.Unlock())
+}

@@ -257,3 +257,37 @@ func TestManifestOfTheFuture(t *testing.T) {
 	require.Len(t, logs.FilterMessageSnippet("is not stored").All(), 1)
 	require.NoError(t, s.Close())
 }
+
+// Nor does one of the newest file, which has none yet, have the next file begin in
+// the future: until that comes no file would follow it.
+func TestManifestOfTheNewestFile(t *testing.T) {
+	directory := t.TempDir()
+	core, logs := observer.New(zap.ErrorLevel)
+	config := retaining(directory, Retention{})
+	config.Logger, config.MaxFileBytes = zap.New(core), 16<<10
+	batches := history(t, 1, 30)
+	s := open(t, config)
+	deliverInOrder(t, s, batches[0])
+	name := batches[0][0].Link.Origin
+	life := filepath.Join(directory, filepath.FromSlash(name))
+	list, err := listFolder(disk{}, life)
+	require.NoError(t, err)
+	newest := list.files[len(list.files)-1]
+	require.False(t, list.manifests[newest])
+	m := manifest{origin: name, file: fileName(newest), checkpoint: 1_000_000, hasCheckpoint: true}
+	require.NoError(t, os.WriteFile(filepath.Join(life, manifestName(newest)), m.encode(), 0o600))
+	text, err := os.ReadFile(filepath.Join(life, fileName(newest)))
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(filepath.Join(life, fileName(newest))))
+	require.NoError(t, os.WriteFile(filepath.Join(life, fileName(newest)), text, 0o600))
+	for _, batch := range batches[1:] {
+		require.Positive(t, write(t, s, batch...).Stored)
+	}
+	require.Len(t, logs.FilterMessageSnippet("is not believed").All(), 1)
+	list, err = listFolder(disk{}, life)
+	require.NoError(t, err)
+	require.Less(t, list.files[len(list.files)-1], uint64(1000))
+	require.Greater(t, len(list.files), 3, "files are full, and followed by others")
+	require.NoError(t, s.Close())
+	require.Empty(t, withoutTail(verifyStore(t, directory)))
+}

@@ -35,7 +35,7 @@ type origin struct {
 	manifests map[uint64]bool
 	stored    index
 	floor     uint64    // what is below was stored, and removed by retention
-	bound     *uint64   // what floor can be at most, where that is known
+	bound     *uint64   // what manifests can name at most, where that is known
 	toldGone  bool      // in the log
 	unsealed  []sealing // files that get no more lines and have no manifest yet
 
@@ -208,7 +208,7 @@ func (o *origin) follow(path string) error {
 		return fmt.Errorf("read %s: %w", path, err)
 	}
 	at, ok := o.locator.locate(found.checkpoint)
-	o.first = max(o.first+1, m.end())
+	o.first = max(o.first+1, o.endOf(&m, o.first))
 	if ok && at.number == o.first {
 		o.sawCheckpoint(found.checkpoint, at)
 	}
@@ -233,15 +233,21 @@ func (o *origin) readFloor(list *folderList) error {
 		if err != nil {
 			return fmt.Errorf("%w: it says what retention has removed; bring it back, or move it away", err)
 		}
-		end := m.end()
-		if o.bound != nil && end > *o.bound {
-			o.config.Logger.Error("a manifest says that retention removed what was never stored; it is not believed",
-				zap.String("file", filepath.Join(o.folder, manifestName(first))), zap.Uint64("end", end), zap.Uint64("stored", *o.bound))
-			end = *o.bound
-		}
-		o.floor = max(o.floor, end)
+		o.floor = max(o.floor, o.endOf(&m, first))
 	}
 	return nil
+}
+
+// endOf is the end of what the manifest of a file names, as far as that can be
+// true.
+func (o *origin) endOf(m *manifest, first uint64) uint64 {
+	end := m.end()
+	if o.bound == nil || end <= *o.bound {
+		return end
+	}
+	o.config.Logger.Error("a manifest names what was never stored; it is not believed",
+		zap.String("file", filepath.Join(o.folder, manifestName(first))), zap.Uint64("end", end), zap.Uint64("stored", *o.bound))
+	return *o.bound
 }
 
 // end is the number below which all is that was ever stored, as far as the sink

@@ -131,7 +131,7 @@ func (s *Sink) isCredible(sealedAt int64) bool {
 	}
 	if !s.upkeep.leapt {
 		s.upkeep.leapt = true
-		s.config.Logger.Error("records are sealed in the future: the clock has leapt ahead since the collector started;"+
+		s.config.Logger.Error("records are sealed in the future: the clock has leapt ahead since the collector started, or the machine slept;"+
 			" retention counts no age by them; if the clock is right now, start the collector again",
 			zap.Time("sealed_at", time.Unix(0, sealedAt).UTC()))
 	}

@@ -53,7 +53,7 @@ func (in *inbound) unwrap() error {
 	if !in.audit || in.form != encodingJSON || !isBareRecord(in.body) {
 		return nil
 	}
-	if err := in.taken.admit(int64(len(in.body)), int64(len(in.body))); err != nil {
+	if err := in.taken.admit(int64(len(in.body))); err != nil {
 		return err
 	}
 	in.body = bytes.Join([][]byte{[]byte(wrapBefore), in.body, []byte(wrapAfter)}, nil)

@@ -53,6 +53,14 @@ func newShare(of *budget, address string, gone <-chan struct{}) *share {
 	return &share{of: of, peer: peerOf(address), gone: gone, cutOff: make(chan struct{})}
 }
 
+// fits says whether so many more bytes can ever be had.
+func (s *share) fits(bytes int64) error {
+	if s.size.Load()+bytes > s.of.limit {
+		return errNeverFits
+	}
+	return nil
+}
+
 // grow takes more bytes, if there are so many.
 func (s *share) grow(bytes int64) bool {
 	if s.of.used.Add(bytes) > s.of.limit {

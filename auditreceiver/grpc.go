@@ -229,7 +229,7 @@ func (s *grpcServer) read(stream grpc.ServerStream, taken *share) ([]byte, error
 	size := s.receiver.config.maxMessage()
 	place := newShare(&s.reading, addressOf(stream.Context()), stream.Context().Done())
 	place.read(nil)
-	if err := place.admit(size, size); err != nil {
+	if err := place.admit(size); err != nil {
 		return nil, fmt.Errorf("%w: too many messages are being read", err)
 	}
 	var message raw
@@ -249,7 +249,7 @@ func (s *grpcServer) read(stream grpc.ServerStream, taken *share) ([]byte, error
 			if err != nil {
 				return nil, judgeReceive(err)
 			}
-			return message, taken.admit(int64(len(message)), int64(len(message)))
+			return message, taken.admit(int64(len(message)))
 		case <-stopping:
 			stopping = nil
 			timeout.Reset(lastReadTime)

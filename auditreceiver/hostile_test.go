@@ -103,12 +103,13 @@ func TestAnnouncedBytesHoldLittle(t *testing.T) {
 func TestAdmit(t *testing.T) {
 	b := budget{limit: 100}
 	first, second := newShare(&b, "", nil), newShare(&b, "", nil)
-	require.NoError(t, first.admit(60, 60))
-	require.ErrorIs(t, second.admit(41, 41), errBusy)
-	require.ErrorIs(t, second.admit(1, 101), errNeverFits)
-	require.ErrorIs(t, first.admit(1, 41), errNeverFits)
-	require.NoError(t, second.admit(1, 100), "only what it takes must be there")
-	require.NoError(t, second.admit(39, 39))
+	require.NoError(t, first.admit(60))
+	require.ErrorIs(t, second.admit(41), errBusy)
+	require.ErrorIs(t, second.fits(101), errNeverFits)
+	require.ErrorIs(t, first.admit(41), errNeverFits)
+	require.NoError(t, second.fits(100), "others may leave")
+	require.NoError(t, second.admit(1))
+	require.NoError(t, second.admit(39))
 	require.Equal(t, int64(100), b.used.Load())
 }
 

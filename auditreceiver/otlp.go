@@ -141,7 +141,7 @@ func (in *inbound) decode() (*batch, error) {
 	if err != nil {
 		return b, err
 	}
-	if err := in.taken.admit(found.memory(), found.memory()); err != nil {
+	if err := in.taken.admit(found.memory()); err != nil {
 		return b, err
 	}
 	b.unknown = found.unknown

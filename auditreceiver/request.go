@@ -90,10 +90,13 @@ func readBody(req *http.Request, maxBody int64, into text, taken *share) error {
 		return &http.MaxBytesError{Limit: maxBody}
 	}
 	if req.ContentLength > 0 {
+		if err := taken.fits(req.ContentLength); err != nil {
+			return err
+		}
 		// What is only announced holds little: many who announce and do not
 		// send must not keep others out.
 		first := min(req.ContentLength, announcedBytes)
-		if err := taken.admit(first, req.ContentLength); err != nil {
+		if err := taken.admit(first); err != nil {
 			return err
 		}
 		into.Grow(int(first))
@@ -114,7 +117,7 @@ type bodyWriter struct {
 
 func (w *bodyWriter) Write(p []byte) (int, error) {
 	if more := int64(w.text.Len()+len(p)) - w.taken.size.Load(); more > 0 {
-		if err := w.taken.admit(more, more); err != nil {
+		if err := w.taken.admit(more); err != nil {
 			return 0, err
 		}
 	}
@@ -142,7 +145,7 @@ func decode(text string, who *caller, taken *share) (*batch, error) {
 			return b, nil
 		}
 		size := bytesPerRecord + bytesPerValue*int64(reader.Values())
-		if err := taken.admit(size, size); err != nil {
+		if err := taken.admit(size); err != nil {
 			return b, err
 		}
 		build.end(err == nil)

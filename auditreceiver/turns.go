@@ -56,11 +56,11 @@ func (s *share) hasRead() {
 	s.joined = false
 }
 
-// admit takes more bytes, the next of those that are expected. It waits where
-// that is of use. After an error the share is as it was.
-func (s *share) admit(bytes, expected int64) error {
-	if s.size.Load()+expected > s.of.limit {
-		return errNeverFits
+// admit takes more bytes. It waits where that is of use. After an error the share
+// is as it was.
+func (s *share) admit(bytes int64) error {
+	if err := s.fits(bytes); err != nil {
+		return err
 	}
 	if s.of.crowded.Load() > 0 || !s.grow(bytes) { // those who wait come first
 		return s.wait(bytes)

@@ -38,7 +38,7 @@ type upkeep struct {
 	low       error               // of the free room
 	failure   error               // of retention
 	untold    bool                // that nothing is known to be delivered
-	leapt     bool                // the clock, and that is told
+	leapt     error               // the clock, away from the time that has passed
 }
 
 // delivery is up to where a log is in every required sink.
@@ -69,7 +69,7 @@ func (s *Sink) Upkeep(ctx context.Context, delivered *sink.Entry) sink.Condition
 		}
 	}
 	condition := s.upkeep.condition
-	condition.Trouble = errors.Join(s.upkeep.low, s.upkeep.failure)
+	condition.Trouble = errors.Join(s.upkeep.low, s.upkeep.failure, s.upkeep.leapt)
 	s.upkeep.condition = sink.Condition{}
 	return condition
 }
@@ -122,18 +122,17 @@ func (s *Sink) delivered(e *sink.Entry) string {
 // the time goes that has passed since the sink was opened: were a clock that
 // leaps ahead believed, it would make all that is stored old at once.
 func (s *Sink) isCredible(sealedAt int64) bool {
-	if s.config.Retention.MaxAge <= 0 {
-		return true
-	}
 	passed := s.config.now().Sub(s.opened) // by the monotonic clock
-	if sealedAt <= s.opened.Add(passed+maxLead).UnixNano() {
+	if s.config.Retention.MaxAge <= 0 || sealedAt <= s.opened.Add(passed+maxLead).UnixNano() {
+		s.upkeep.leapt = nil
 		return true
 	}
-	if !s.upkeep.leapt {
-		s.upkeep.leapt = true
-		s.config.Logger.Error("records are sealed in the future: the clock has leapt ahead since the collector started, or the machine slept;"+
-			" retention counts no age by them; if the clock is right now, start the collector again",
-			zap.Time("sealed_at", time.Unix(0, sealedAt).UTC()))
+	if s.upkeep.leapt == nil {
+		at := time.Unix(0, sealedAt).UTC()
+		s.upkeep.leapt = fmt.Errorf("a record was sealed in the future, at %s: the clock has leapt ahead since the collector started,"+
+			" or the machine slept; `file::retention::max_age` counts no age by such records;"+
+			" if the clock is right now, start the collector again", at.Format(time.RFC3339))
+		s.config.Logger.Error("retention by age rests", zap.Error(s.upkeep.leapt))
 	}
 	return false
 }

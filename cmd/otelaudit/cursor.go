@@ -4,17 +4,22 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/otelaudit/otelaudit/audit"
 	"github.com/otelaudit/otelaudit/audit/query"
 	"github.com/otelaudit/otelaudit/internal/durable"
 )
@@ -24,12 +29,13 @@ const maxCursor = 64 << 20
 
 // cursor is where an export ended. Its file is JSON:
 //
-//	{"filter":{…},"folders":{"<folder>":{"file":"<name>","offset":"<bytes>"}}}
+//	{"filter":{…},"folders":{"<folder>":{"file":"<name>","offset":"<bytes>","last":{"bytes":"<length>","sha256":"<hex>"}}}}
 //	{"filter":{…},"origins":{"<origin>":{"next":"<index>","gaps":[{"from":"<index>","below":"<index>"}]}}}
 //
-// Of each folder of a store in files: the file that was read last, and how much
-// of it. Records are only ever put behind the last of a folder, so this finds all
-// that is stored later, whichever log or life it belongs to.
+// Of each folder of a store in files: the file that was read last, how much of
+// it, and the last line of that. Records are only ever put behind the last of a
+// folder, so this finds all that is stored later, whichever log or life it
+// belongs to; and the line shows whether what comes now is what follows.
 //
 // Of each origin in a database: the index behind the last one that was read, and
 // what was not there below it. So this finds all that is stored later, whenever it
@@ -43,6 +49,21 @@ type cursor struct {
 type folderMark struct {
 	File   string `json:"file"`
 	Offset int64  `json:"offset,string"`
+	// Last is the last line before Offset. It is nil where none was read, and
+	// in files of versions that did not keep it.
+	Last *lineMark `json:"last,omitempty"`
+}
+
+// lineMark knows a line again.
+type lineMark struct {
+	Bytes  int64  `json:"bytes,string"` // with its line feed
+	SHA256 string `json:"sha256"`
+}
+
+// markLine is the mark of a line, given without its line feed.
+func markLine(text []byte) *lineMark {
+	sum := sha256.Sum256(text)
+	return &lineMark{int64(len(text)) + 1, hex.EncodeToString(sum[:])}
 }
 
 type originMark struct {
@@ -82,6 +103,19 @@ func appendGap(gaps []gap, from, below uint64) []gap {
 	return append(gaps, gap{from, below})
 }
 
+// lockCursor keeps other exports with the same cursor away: two at once would
+// print the same, and the slower one would set the cursor back.
+func lockCursor(path string) (*durable.Lock, error) {
+	lock, err := durable.LockFile(path + ".lock")
+	if errors.Is(err, durable.ErrLocked) {
+		return nil, fmt.Errorf("--cursor %s: another export is at work with it: %w", path, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--cursor: %w", err)
+	}
+	return lock, nil
+}
+
 // openCursor reads the cursor at path for a search. A file that is not there is
 // the beginning.
 func openCursor(path string, s *search) (*cursor, error) {
@@ -108,6 +142,9 @@ func parseCursor(text []byte, s *search) (*cursor, error) {
 	for _, mark := range at.Folders {
 		if mark.Offset < 0 {
 			return nil, errors.New("is not the cursor of an export: an offset is negative")
+		}
+		if l := mark.Last; l != nil && (l.Bytes < 1 || l.Bytes > min(mark.Offset, audit.MaxLine+1)) {
+			return nil, errors.New("is not the cursor of an export: its last line is where none can be")
 		}
 	}
 	switch {
@@ -138,16 +175,106 @@ func (c *cursor) from(file source) (int64, error) {
 	case file.size < mark.Offset:
 		return 0, fmt.Errorf("%s is shorter than at the last export: run verify, and begin with a new cursor", file.path)
 	default:
-		return mark.Offset, nil
+		return mark.Offset, mark.isIn(file.path)
 	}
 }
 
-// move notes that a file is read up to offset.
-func (c *cursor) move(path string, offset int64) {
+// isIn says whether the last line that was read still stands in the file. The
+// sink begins a file of the same name anew where somebody moves one away.
+func (m *folderMark) isIn(path string) error {
+	if m.Last == nil {
+		return nil
+	}
+	there := false
+	err := eachLine(path, m.Offset-m.Last.Bytes, func(l *fileLine) error {
+		there = !l.torn && l.text != nil && *markLine(l.text) == *m.Last
+		return errEnough
+	})
+	switch {
+	case err != nil && !errors.Is(err, errEnough):
+		return err
+	case !there:
+		return fmt.Errorf("%s is another file than at the last export: run verify, and begin with a new cursor", path)
+	}
+	return nil
+}
+
+// move notes that a file is read up to offset, and its last line, nil if none
+// was read of it now.
+func (c *cursor) move(path string, offset int64, last *lineMark) {
 	if c.Folders == nil {
 		c.Folders = map[string]folderMark{}
 	}
-	c.Folders[folder(path)] = folderMark{filepath.Base(path), offset}
+	name := filepath.Base(path)
+	if before := c.Folders[folder(path)]; last == nil && before.File == name && before.Offset == offset {
+		last = before.Last
+	}
+	c.Folders[folder(path)] = folderMark{name, offset, last}
+}
+
+// leftOut names where files are gone that the last export had not read to their
+// end, or not at all: retention removes what is delivered, exported or not.
+// files is what there is now below roots, in path order.
+func (c *cursor) leftOut(roots []string, files []source) []error {
+	there := map[string][]source{}
+	for _, file := range files {
+		there[folder(file.path)] = append(there[folder(file.path)], file)
+	}
+	newest := map[string]string{} // of each log, the last life that was read of
+	for name := range c.Folders {
+		log := filepath.Dir(name)
+		newest[log] = max(newest[log], name)
+	}
+	var gone []error
+	for _, name := range slices.Sorted(maps.Keys(c.Folders)) {
+		if !isBelow(name, roots) {
+			continue // the cursor is of more than this store
+		}
+		mark := c.Folders[name]
+		next := slices.IndexFunc(there[name], func(f source) bool { return filepath.Base(f.path) >= mark.File })
+		switch {
+		case next >= 0 && filepath.Base(there[name][next].path) == mark.File:
+		case next >= 0 && mark.precedes(there[name][next].path):
+		case next < 0 && newest[filepath.Dir(name)] != name: // a later life was there already
+		default:
+			gone = append(gone, fmt.Errorf("%s: what the last export had not read of it was removed meanwhile", filepath.Join(name, mark.File)))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(there)) {
+		_, known := c.Folders[name]
+		before := newest[filepath.Dir(name)]
+		first := filepath.Base(there[name][0].path)
+		if !known && before != "" && name > before && strings.Trim(strings.TrimSuffix(first, filepath.Ext(first)), "0") != "" {
+			gone = append(gone, fmt.Errorf("%s: files before %s were removed before an export read them", name, first))
+		}
+	}
+	return gone
+}
+
+// precedes says whether the file at path begins with the last line that was
+// read, as the next file of a folder does.
+func (m *folderMark) precedes(path string) bool {
+	if m.Last == nil {
+		return true // not known
+	}
+	same := false
+	err := eachLine(path, 0, func(l *fileLine) error {
+		same = !l.torn && l.text != nil && *markLine(l.text) == *m.Last
+		return errEnough
+	})
+	return same && errors.Is(err, errEnough)
+}
+
+// isBelow says whether a folder is one of roots or below it.
+func isBelow(name string, roots []string) bool {
+	return slices.ContainsFunc(roots, func(root string) bool {
+		absolute, err := filepath.Abs(root)
+		if err != nil {
+			return false
+		}
+		relative, err := filepath.Rel(absolute, name)
+		return err == nil && filepath.IsLocal(relative)
+	})
 }
 
 // origin is how far an origin in a database is read.

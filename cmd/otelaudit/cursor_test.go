@@ -19,6 +19,7 @@ import (
 // A cursor is read as it was written, and as nothing else.
 func FuzzCursor(f *testing.F) {
 	f.Add([]byte(`{"filter":{"actor":"u-1"},"folders":{"/a":{"file":"0.jsonl","offset":"12"}}}`))
+	f.Add([]byte(`{"filter":{},"folders":{"/a":{"file":"1.jsonl","offset":"12","last":{"bytes":"12","sha256":"00"}}}}`))
 	f.Add([]byte(`{"filter":{},"origins":{"o":{"next":"18446744073709551615","gaps":[{"from":"1","below":"3"}]},"p":null}}`))
 	f.Add([]byte(`{"filter":{"since":"2026-11-01T00:00:00Z"},"folders":{"":{"file":"","offset":"-1"}}} x`))
 	f.Fuzz(func(t *testing.T, text []byte) {

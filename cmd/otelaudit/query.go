@@ -69,10 +69,15 @@ func runExport(ctx context.Context, args []string, c console) int {
 // export reads from where the cursor at path stands, and moves it once all is
 // printed. A crash between the two has the next run print again what this one
 // printed.
-func (s *search) export(ctx context.Context, show *shower, path string, c console) error {
+func (s *search) export(ctx context.Context, show *shower, path string, c console) (err error) {
 	if path == "" {
 		return s.read(ctx, show, nil)
 	}
+	lock, err := lockCursor(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	at, err := openCursor(path, s)
 	if err != nil {
 		return err
@@ -125,6 +130,11 @@ func (s *search) read(ctx context.Context, show *shower, at *cursor) error {
 // readFiles reads files in path order.
 func (s *search) readFiles(ctx context.Context, show *shower, at *cursor) error {
 	files, _, unread := findFiles(s.paths)
+	for _, err := range at.leftOut(s.paths, files) {
+		show.unread++
+		show.complain(show.unread, fmt.Errorf("%w; run verify", err))
+	}
+	var last []byte // a copy of the last whole line of a file
 	for _, file := range files {
 		from, err := at.from(file)
 		if err != nil {
@@ -134,6 +144,7 @@ func (s *search) readFiles(ctx context.Context, show *shower, at *cursor) error 
 		if from < 0 {
 			continue
 		}
+		last = last[:0]
 		err = eachLine(file.path, from, func(l *fileLine) error {
 			if err := interrupted(ctx); err != nil {
 				return err
@@ -142,9 +153,14 @@ func (s *search) readFiles(ctx context.Context, show *shower, at *cursor) error 
 				return nil
 			}
 			from = l.offset + l.size
+			last = append(last[:0], l.text...)
 			return show.text(file.path, l)
 		})
-		at.move(file.path, from)
+		var mark *lineMark
+		if len(last) > 0 {
+			mark = markLine(last)
+		}
+		at.move(file.path, from, mark)
 		if errors.Is(err, errEnough) {
 			return unread
 		}

@@ -338,12 +338,112 @@ func TestExportGoesOn(t *testing.T) {
 	}
 	assert.Len(t, pages, 2+sent+1+len(other))
 
-	out := otelaudit("export", "--cursor", at, "--actor", "x", store)
+	lock, err := lockCursor(at)
+	require.NoError(t, err)
+	out := otelaudit("export", "--cursor", at, store)
+	assert.Equal(t, exitRead, out.code)
+	assert.Contains(t, out.stderr, "another export is at work with it")
+	assert.Empty(t, out.stdout)
+	require.NoError(t, lock.Unlock())
+
+	out = otelaudit("export", "--cursor", at, "--actor", "x", store)
 	assert.Equal(t, exitRead, out.code)
 	assert.Contains(t, out.stderr, "was written with other filters")
 	require.NoError(t, os.WriteFile(at, []byte("nonsense"), 0o600))
 	out = otelaudit("export", "--cursor", at, store)
 	assert.Contains(t, out.stderr, "not the cursor of an export")
+}
+
+// linesOf cuts a file of the vector `sound` into two that follow each other: the
+// second begins with the line that the first one ends with.
+func linesOf(t *testing.T) (folder string, first, second []byte) {
+	t.Helper()
+	text, err := os.ReadFile(jsonlFiles(t, files("sound"))[0])
+	require.NoError(t, err)
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	middle := len(lines) / 2
+	require.Greater(t, middle, 2)
+	folder = filepath.Join(t.TempDir(), "audit", "host-1", "00112233445566aa", "20261123T090700Z-0a1b2c3d")
+	require.NoError(t, os.MkdirAll(folder, 0o700))
+	return folder, bytes.Join(lines[:middle], nil), bytes.Join(lines[middle-1:], nil)
+}
+
+// What was removed before an export read it is told, once; what an export had
+// read may go.
+func TestExportTellsWhatItNeverSaw(t *testing.T) {
+	write := func(t *testing.T, name string, text []byte) string {
+		t.Helper()
+		require.NoError(t, os.WriteFile(name, text, 0o600))
+		return name
+	}
+	setUp := func(t *testing.T) (folder string, first, second []byte, export func() output) {
+		folder, first, second = linesOf(t)
+		at := filepath.Join(t.TempDir(), "cursor")
+		store := filepath.Dir(filepath.Dir(filepath.Dir(folder)))
+		return folder, first, second, func() output {
+			return otelaudit("export", "--control", "--cursor", at, store)
+		}
+	}
+	t.Run("read to its end", func(t *testing.T) {
+		folder, first, second, export := setUp(t)
+		old := write(t, filepath.Join(folder, "00000000000000000000.jsonl"), first)
+		require.Equal(t, exitSound, export().code)
+		require.NoError(t, os.Remove(old))
+		write(t, filepath.Join(folder, "00000000000000000009.jsonl"), second)
+		out := export()
+		assert.Equal(t, exitSound, out.code, out.stderr)
+		assert.NotEmpty(t, out.stdout)
+	})
+	t.Run("read in part", func(t *testing.T) {
+		folder, first, second, export := setUp(t)
+		part := first[:bytes.IndexByte(first, '\n')+1]
+		old := write(t, filepath.Join(folder, "00000000000000000000.jsonl"), part)
+		require.Equal(t, exitSound, export().code)
+		require.NoError(t, os.Remove(old))
+		write(t, filepath.Join(folder, "00000000000000000009.jsonl"), second)
+		out := export()
+		assert.Equal(t, exitRead, out.code)
+		assert.Contains(t, out.stderr, "00000000000000000000.jsonl: what the last export had not read of it was removed meanwhile")
+		assert.NotEmpty(t, out.stdout)
+		assert.Equal(t, exitSound, export().code)
+	})
+	t.Run("the rest of a life", func(t *testing.T) {
+		folder, first, second, export := setUp(t)
+		write(t, filepath.Join(folder, "00000000000000000000.jsonl"), first)
+		require.Equal(t, exitSound, export().code)
+		require.NoError(t, os.RemoveAll(folder))
+		next := filepath.Join(filepath.Dir(folder), "20261124T090700Z-0a1b2c3d")
+		require.NoError(t, os.Mkdir(next, 0o700))
+		write(t, filepath.Join(next, "00000000000000000007.jsonl"), second)
+		out := export()
+		assert.Equal(t, exitRead, out.code)
+		assert.Contains(t, out.stderr, "what the last export had not read of it was removed meanwhile")
+		assert.Contains(t, out.stderr, "files before 00000000000000000007.jsonl were removed before an export read them")
+		assert.Equal(t, exitSound, export().code)
+	})
+	t.Run("a life that was followed by another", func(t *testing.T) {
+		folder, first, second, export := setUp(t)
+		write(t, filepath.Join(folder, "00000000000000000000.jsonl"), first)
+		next := filepath.Join(filepath.Dir(folder), "20261124T090700Z-0a1b2c3d")
+		require.NoError(t, os.Mkdir(next, 0o700))
+		write(t, filepath.Join(next, "00000000000000000000.jsonl"), second)
+		require.Equal(t, exitSound, export().code)
+		require.NoError(t, os.RemoveAll(folder))
+		assert.Equal(t, exitSound, export().code)
+	})
+	t.Run("another file of the same name", func(t *testing.T) {
+		folder, first, second, export := setUp(t)
+		part := first[:bytes.IndexByte(first, '\n')+1]
+		name := write(t, filepath.Join(folder, "00000000000000000000.jsonl"), part)
+		require.Equal(t, exitSound, export().code)
+		require.NoError(t, os.Remove(name))
+		require.Greater(t, len(second), len(part))
+		write(t, name, second)
+		out := export()
+		assert.Equal(t, exitRead, out.code)
+		assert.Contains(t, out.stderr, "is another file than at the last export")
+		assert.Empty(t, out.stdout)
+	})
 }
 
 // The lines of a store are the store.

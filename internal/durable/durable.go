@@ -15,7 +15,7 @@ import (
 )
 
 // ErrLocked says that another process, or another part of this one, holds a
-// directory.
+// directory or a file.
 var ErrLocked = errors.New("directory is in use")
 
 const (
@@ -159,7 +159,7 @@ func Rewrite(path string, offset int64, data []byte) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// Lock is the exclusive hold on a directory.
+// Lock is the exclusive hold on a directory or a file.
 type Lock struct{ file *os.File }
 
 // LockDirectory takes the exclusive lock of directory, a file named `lock` in
@@ -167,17 +167,24 @@ type Lock struct{ file *os.File }
 // process ends. A link in its place is an error: it would have us make a file
 // elsewhere, or take the lock of another directory.
 func LockDirectory(directory string) (*Lock, error) {
-	path := filepath.Join(directory, "lock")
+	return LockFile(filepath.Join(directory, "lock"))
+}
+
+// LockFile takes the exclusive lock of the file at path, which it makes if it is
+// missing, or returns an error that wraps ErrLocked. A link there is an error. A
+// file that WriteFile replaces cannot be locked itself: lock another one beside
+// it.
+func LockFile(path string) (*Lock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, fileMode)
 	if err != nil {
-		return nil, fmt.Errorf("lock directory: %w", err)
+		return nil, fmt.Errorf("lock: %w", err)
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		err = ErrLocked
 	}
 	if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", directory, errors.Join(err, f.Close()))
+		return nil, fmt.Errorf("lock %s: %w", filepath.Dir(path), errors.Join(err, f.Close()))
 	}
 	return &Lock{file: f}, nil
 }

@@ -9,6 +9,7 @@
 //	<directory>/records/<name>.json    the record
 //	<directory>/requests/<name>.json   what an operator asks for it
 //	<directory>/failures/<name>.json   why the last request could not be done
+//	<directory>/requests.lock          held while an operator leaves a request
 //
 // The name is the record's coordinate, so that names sort by time:
 //
@@ -47,6 +48,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/otelaudit/otelaudit/audit/chain"
 	"github.com/otelaudit/otelaudit/internal/durable"
 )
@@ -66,8 +69,13 @@ const (
 	failures = "failures"
 )
 
-// maxFile bounds what is read of a file. Put refuses what would be longer.
-const maxFile = 1 << 30
+const (
+	// maxFile bounds what is read of a record. Put refuses what would be longer.
+	maxFile = 1 << 30
+	// maxRequest bounds what is read of a request or a failure: a text of
+	// MaxText bytes has at most six times as many in JSON.
+	maxRequest = 64 << 10
+)
 
 // Coordinate names a sealed record.
 type Coordinate struct {
@@ -188,7 +196,7 @@ func Read(directory string, c Coordinate) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	text, err := readFile(path)
+	text, err := readFile(path, maxFile)
 	if err != nil {
 		return Entry{}, fmt.Errorf("quarantine: %w", err)
 	}
@@ -293,16 +301,27 @@ func (c Coordinate) compare(other Coordinate) int {
 		strings.Compare(c.Origin, other.Origin))
 }
 
-func readFile(path string) (text []byte, err error) {
-	f, err := os.Open(path)
+// readFile reads a file of at most so many bytes. What is no file is malformed:
+// a pipe would have us wait for ever, a device would never end.
+func readFile(path string, most int64) (text []byte, err error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%w: %s is not a regular file", ErrMalformed, path)
+	case info.Size() > most:
+		return nil, fmt.Errorf("%w: %s is longer than %d bytes", ErrMalformed, path, most)
+	}
 	var read bytes.Buffer
-	n, err := read.ReadFrom(io.LimitReader(f, maxFile+1))
-	if err == nil && n > maxFile {
-		err = fmt.Errorf("%w: it is longer than %d bytes", ErrMalformed, maxFile)
+	n, err := read.ReadFrom(io.LimitReader(f, most+1))
+	if err == nil && n > most {
+		err = fmt.Errorf("%w: %s is longer than %d bytes", ErrMalformed, path, most)
 	}
 	return read.Bytes(), err
 }
@@ -341,7 +360,27 @@ func Ask(directory string, c Coordinate, r Request) error {
 	if !has {
 		return fmt.Errorf("%s is not in quarantine: %w", c, os.ErrNotExist)
 	}
-	return write(directory, requests, c, r)
+	lock, err := lockRequests(directory)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(directory, requests, c, r), lock.Unlock())
+}
+
+// lockTime is how long another operator's command is waited for.
+const lockTime = 10 * time.Second
+
+// lockRequests keeps operators apart, who may ask for one record at once.
+func lockRequests(directory string) (*durable.Lock, error) {
+	for end := time.Now().Add(lockTime); ; time.Sleep(5 * time.Millisecond) {
+		lock, err := durable.LockFile(filepath.Join(directory, requests+".lock"))
+		if err == nil {
+			return lock, nil
+		}
+		if !errors.Is(err, durable.ErrLocked) || time.Now().After(end) {
+			return nil, fmt.Errorf("quarantine: %w", err)
+		}
+	}
 }
 
 // Requests returns the coordinates of records that something is asked for, at
@@ -383,7 +422,7 @@ func readRequest(directory, folder string, c Coordinate) (Request, error) {
 	if err != nil {
 		return Request{}, err
 	}
-	text, err := readFile(path)
+	text, err := readFile(path, maxRequest)
 	if err != nil {
 		return Request{}, fmt.Errorf("quarantine: %w", err)
 	}

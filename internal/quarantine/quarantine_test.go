@@ -10,11 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/otelaudit/otelaudit/audit/chain"
 )
@@ -313,4 +315,64 @@ func FuzzParse(f *testing.F) {
 			require.Equal(t, text, r.text())
 		}
 	})
+}
+
+// What is no file, or far too long, is malformed at once: it neither holds up
+// who reads nor takes memory.
+func TestReadsFilesOnly(t *testing.T) {
+	places := map[string]func(t *testing.T, path string){
+		"pipe":      func(t *testing.T, path string) { require.NoError(t, unix.Mkfifo(path, 0o600)) },
+		"directory": func(t *testing.T, path string) { require.NoError(t, os.Mkdir(path, 0o700)) },
+		"device":    func(t *testing.T, path string) { require.NoError(t, os.Symlink("/dev/zero", path)) },
+		"long": func(t *testing.T, path string) {
+			require.NoError(t, os.WriteFile(path, nil, 0o600))
+			require.NoError(t, os.Truncate(path, maxFile+1))
+		},
+	}
+	for name, put := range places {
+		t.Run(name, func(t *testing.T) {
+			directory := t.TempDir()
+			e := entry(7, event)
+			c := e.Coordinate()
+			require.NoError(t, Put(directory, e))
+			for _, folder := range []string{requests, failures, records} {
+				path, err := file(directory, folder, c)
+				require.NoError(t, err)
+				require.NoError(t, os.RemoveAll(path))
+				put(t, path)
+			}
+			_, err := ReadRequest(directory, c)
+			require.ErrorIs(t, err, ErrMalformed)
+			_, err = ReadFailure(directory, c)
+			require.ErrorIs(t, err, ErrMalformed)
+			_, err = Read(directory, c)
+			require.ErrorIs(t, err, ErrMalformed)
+			require.ErrorIs(t, Put(directory, e), ErrMalformed)
+		})
+	}
+}
+
+// Operators who ask for one record at once leave one request, whole.
+func TestAskAtOnce(t *testing.T) {
+	directory := t.TempDir()
+	e := entry(7, event)
+	require.NoError(t, Put(directory, e))
+	const operators = 16
+	var all sync.WaitGroup
+	for i := range operators {
+		all.Go(func() {
+			for range 8 {
+				err := Ask(directory, e.Coordinate(), Request{Action: Drop, At: time.Unix(0, int64(i)), Reason: "ticket"})
+				if !assert.NoError(t, err) {
+					return
+				}
+				_, err = ReadRequest(directory, e.Coordinate())
+				assert.NoError(t, err)
+			}
+		})
+	}
+	all.Wait()
+	asked, err := Requests(directory, operators)
+	require.NoError(t, err)
+	assert.Len(t, asked, 1)
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"net/textproto"
 	"net/url"
@@ -54,8 +53,9 @@ type HTTPConfig struct {
 	// SigningSecrets sign each request in X-Audit-Signature, each for itself,
 	// so that one can take the place of another. At least 16 bytes each.
 	SigningSecrets []configopaque.String `mapstructure:"signing_secrets"`
-	// FollowRedirects allows 307 and 308; never from https to http, and to
-	// another host only without credentials. Default false.
+	// FollowRedirects allows 307 and 308; never from https to http, over http
+	// to another machine only with `tls::insecure`, and to another host only
+	// without credentials. Default false.
 	FollowRedirects bool `mapstructure:"follow_redirects"`
 }
 
@@ -112,16 +112,11 @@ func (c *HTTPConfig) validateEndpoint() error {
 		return errors.New("`endpoint` must be a URL that begins with https:// or http:// and names a host")
 	case address.Fragment != "":
 		return errors.New("`endpoint` must not have a fragment (#…): no request carries it")
-	case address.Scheme == "http" && !c.TLS.Insecure && !isLoopback(address.Hostname()):
+	case address.Scheme == "http" && !c.TLS.Insecure && !httpsink.IsLoopback(address.Hostname()):
 		return errors.New("`endpoint` must begin with https://: over plain http everybody on the way can read and change" +
 			" audit records; if that is what you want, set `tls::insecure: true`")
 	}
 	return nil
-}
-
-func isLoopback(host string) bool {
-	address := net.ParseIP(host)
-	return host == "localhost" || address != nil && address.IsLoopback()
 }
 
 // open makes the client and the sink. Nothing is sent yet.
@@ -133,7 +128,7 @@ func (c *HTTPConfig) open(ctx context.Context, host component.Host, settings com
 	return httpsink.Open(httpsink.Config{
 		Client: client, CloseIdle: transport.closeIdle, Endpoint: c.Endpoint, Format: httpsink.Format(c.Format),
 		MaxRequestBytes: c.MaxRequestBytes, MaxRequestRecords: c.MaxRequestRecords, Secrets: c.SigningSecrets,
-		FollowRedirects: c.FollowRedirects, Credentials: c.hasCredentials(), Logger: settings.Logger,
+		FollowRedirects: c.FollowRedirects, Credentials: c.hasCredentials(), Plaintext: c.TLS.Insecure, Logger: settings.Logger,
 	})
 }
 

@@ -6,6 +6,7 @@ package httpsink
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -158,6 +159,10 @@ func transportError(ctx context.Context, err error) error {
 	var located *url.Error
 	if errors.As(err, &located) {
 		err = located.Err // without the address
+	}
+	var foreign x509.HostnameError
+	if errors.As(err, &foreign) { // whose text is the names in the certificate
+		return fmt.Errorf("%w: the endpoint's certificate is for other names than that in `http::endpoint`", sink.ErrOperator)
 	}
 	var untrusted *tls.CertificateVerificationError
 	if errors.As(err, &untrusted) {

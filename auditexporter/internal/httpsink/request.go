@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -112,8 +113,16 @@ func (s *Sink) redirect(next *http.Request, via []*http.Request) error {
 		// that would say nothing about the records.
 		next.Method != http.MethodPost,
 		first.URL.Scheme == "https" && next.URL.Scheme != "https",
+		// Records go in plain text no further than the configuration may send them.
+		next.URL.Scheme != "https" && !s.config.Plaintext && !IsLoopback(next.URL.Hostname()),
 		s.config.Credentials && next.URL.Host != first.URL.Host:
 		return http.ErrUseLastResponse
 	}
 	return nil
+}
+
+// IsLoopback says whether a host is this machine, by its name alone.
+func IsLoopback(host string) bool {
+	address := net.ParseIP(host)
+	return host == "localhost" || address != nil && address.IsLoopback()
 }

@@ -173,6 +173,63 @@ func TestNoWayBackToPlainHTTP(t *testing.T) {
 	assert.Empty(t, r.Requests())
 }
 
+type transport func(*http.Request) (*http.Response, error)
+
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
+
+// A redirect does not lead records out of the machine in plain text, unless the
+// configuration allows that for the endpoint itself.
+func TestNoPlainHTTPToOthers(t *testing.T) {
+	for target, c := range map[string]struct {
+		plaintext, ok bool
+	}{
+		"http://collect.example/":  {},
+		"http://192.0.2.1/":        {},
+		"http://192.0.2.2/":        {plaintext: true, ok: true},
+		"http://127.0.0.2/":        {ok: true},
+		"http://[::1]/":            {ok: true},
+		"https://collect.example/": {ok: true},
+	} {
+		t.Run(target, func(t *testing.T) {
+			var hosts []string
+			config := testConfig(&receivertest.Receiver{URL: "http://127.0.0.1/"}, FormatNDJSON)
+			config.FollowRedirects, config.Plaintext = true, c.plaintext
+			config.Client = &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+				hosts = append(hosts, r.URL.String())
+				w := httptest.NewRecorder()
+				if len(hosts) == 1 {
+					http.Redirect(w, r, target, http.StatusTemporaryRedirect)
+				}
+				return w.Result(), nil
+			})}
+			m := sinktest.NewMaker(sinktest.Origin)
+			_, err := open(t, config).Write(t.Context(), m.Records(t, 1), noRefusal)
+			if c.ok {
+				require.NoError(t, err)
+				assert.Equal(t, []string{"http://127.0.0.1/", target}, hosts)
+				return
+			}
+			require.ErrorIs(t, err, sink.ErrOperator)
+			assert.Len(t, hosts, 1)
+		})
+	}
+}
+
+// What a certificate says is the endpoint's word as well: it is not repeated.
+func TestForeignCertificate(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = quietLog(t)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	config := testConfig(&receivertest.Receiver{URL: strings.Replace(server.URL, "127.0.0.1", "localhost", 1)}, FormatNDJSON)
+	config.Client = server.Client()
+	m := sinktest.NewMaker(sinktest.Origin)
+	_, err := open(t, config).Write(t.Context(), m.Records(t, 1), noRefusal)
+	require.ErrorIs(t, err, sink.ErrOperator)
+	require.ErrorContains(t, err, "is for other names")
+	assert.NotContains(t, err.Error(), "example.com")
+}
+
 func TestUntrustedCertificate(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
 	server.Config.ErrorLog = quietLog(t)

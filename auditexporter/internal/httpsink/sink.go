@@ -48,9 +48,12 @@ type Config struct {
 	// Secrets sign each request, each for itself.
 	Secrets []configopaque.String
 	// FollowRedirects allows 307 and 308. To another host only if the client
-	// sends no Credentials, and never from https to http.
+	// sends no Credentials, and never from https to http, nor over http to
+	// another machine without Plaintext.
 	FollowRedirects bool
 	Credentials     bool
+	// Plaintext allows plain http to other machines.
+	Plaintext bool
 	// Logger is told what could be configured better, never content.
 	Logger *zap.Logger
 

@@ -99,6 +99,7 @@ func Open(config Config) (*Sink, error) {
 	if config.CloseIdle == nil {
 		config.CloseIdle = config.Client.CloseIdleConnections
 	}
+	keepQuiet()
 	client := *config.Client
 	s := &Sink{
 		config: config, client: &client, form: form, turn: make(chan struct{}, 1),

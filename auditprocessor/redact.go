@@ -7,6 +7,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"sync"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -25,6 +26,9 @@ type redactor struct {
 	detectors DetectorsConfig
 	triggers  byteClass // classes of bytes without which no detector can hit
 	keys      *keyRules
+	// long is held while a long text is redacted: what is found in one takes ten
+	// times its memory, so there is one at a time.
+	long sync.Mutex
 
 	attributePaths, bodyPaths, resourcePaths, scopePaths []string
 }
@@ -455,8 +459,16 @@ func (w *walker) text(text string) (string, bool) {
 	if !w.redactor.enabled {
 		return text, false
 	}
+	if len(text) > longText {
+		w.redactor.long.Lock()
+		defer w.redactor.long.Unlock()
+		defer w.search.forget()
+	}
 	return w.search.redact(text)
 }
+
+// longText is the length from which on texts take turns.
+const longText = 1 << 20
 
 // elements redacts the elements of a slice, and what only the order of
 // elements makes a secret: ["Authorization", "…"] and ["--password", "…"].

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // rule says why a value was redacted.
@@ -147,8 +149,17 @@ func splitWords(name string) []string {
 			start = -1
 		}
 	}
-	for i := range len(name) {
+	for i := 0; i < len(name); i++ {
 		class := charClass(name[i])
+		if name[i] >= utf8.RuneSelf && utf8.RuneStart(name[i]) {
+			// Spaces, what is not seen, and what stands for bytes that were no text.
+			r, size := utf8.DecodeRuneInString(name[i:])
+			if r == utf8.RuneError || !unicode.In(r, unicode.Letter, unicode.Mark, unicode.Number) {
+				flush(i)
+				i += size - 1
+				continue
+			}
+		}
 		if class == charOther {
 			flush(i)
 			continue

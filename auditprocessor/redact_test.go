@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -116,6 +117,8 @@ func TestSensitiveNames(t *testing.T) {
 		"jwt", "bearer", "cvv", "cvc", "cvv2", "security_code", "recoveryCodes", "pin", "pin_code", "password_hash",
 		"authorization_code", "Ocp-Apim-Subscription-Key", "connectionString", "session_token", "sessionToken", "AUTH_TOKEN",
 		"card_number", "audit.metadata.password", "new_password", "password.old", "myAPIKeys", "JWTs", "x_auth",
+		// What is no letter parts words, also where it is not seen or was no text.
+		"pass\u200bword", "pass\u00adword", "pass\ufffdword", "\ufffdpassword", "password\ufffd", "\u202epassword", "x-api\u00a0key", "pass\xffword",
 	}
 	for _, name := range sensitive {
 		assert.True(t, isSensitive(splitWords(name)), name)
@@ -127,6 +130,7 @@ func TestSensitiveNames(t *testing.T) {
 		"api_key_id", "access_key_id", "token_id", "keyId", "public_key", "key", "author", "authority", "secretary", "pinned",
 		"passenger", "compass", "bypass", "session.id", "user.id", "code", "status_code", "country_code", "card_type",
 		"gen_ai.usage.input_tokens", "audit.actor.id", "sha256", "spin", "description", "monkey", "keyboard", "",
+		"contrase\u00f1a_policy", "pass\u00e9", "\u8bcd", "\ufffd", "\xff", "\u0e1e\u0e31",
 	}
 	for _, name := range harmless {
 		assert.False(t, isSensitive(splitWords(name)), name)
@@ -381,4 +385,40 @@ func repeat(m pcommon.Map, key string, first, second any) {
 		panic(err)
 	}
 	again.ResourceLogs().At(0).Resource().Attributes().CopyTo(m)
+}
+
+// Long texts take turns, and leave no memory behind.
+func TestLongTextsTakeTurns(t *testing.T) {
+	r := testStages(t).redactor
+	text := strings.Repeat("password=hunter2 ", 2*longText/len("password=hunter2 "))
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			w := newWalker(r)
+			w.marks = &marks{}
+			out, hit := w.text(text)
+			assert.True(t, hit)
+			assert.Equal(t, strings.ReplaceAll(text, "hunter2", "***"), out)
+			assert.Nil(t, w.search.hits)
+		})
+	}
+	all.Wait()
+	r.long.Lock()
+	waits := make(chan struct{})
+	go func() {
+		w := newWalker(r)
+		w.marks = &marks{}
+		w.text(text)
+		close(waits)
+	}()
+	w := newWalker(r)
+	w.marks = &marks{}
+	w.text(text[:longText]) // not long
+	select {
+	case <-waits:
+		assert.Fail(t, "a second long text is worked on")
+	default:
+	}
+	r.long.Unlock()
+	<-waits
 }

@@ -94,6 +94,9 @@ func (s *search) redact(text string) (string, bool) {
 	return out, out != text
 }
 
+// forget gives back what a long text has made of the stack.
+func (s *search) forget() { s.hits = nil }
+
 // masked is redact without marks, for names.
 func (s *search) masked(text string) (string, bool) {
 	w := s.walker
@@ -187,6 +190,7 @@ func (s *search) render(text string, base int) string {
 		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(b.end, a.end))
 	})
 	var out strings.Builder
+	out.Grow(len(text))
 	done := 0
 	for i := range hits {
 		h := &hits[i]

@@ -52,6 +52,8 @@ type folderMark struct {
 	// Last is the last line before Offset. It is nil where none was read, and
 	// in files of versions that did not keep it.
 	Last *lineMark `json:"last,omitempty"`
+	// Gone says that an export has told that nothing is there any more.
+	Gone bool `json:"gone,omitempty"`
 }
 
 // lineMark knows a line again.
@@ -209,7 +211,7 @@ func (c *cursor) move(path string, offset int64, last *lineMark) {
 	if before := c.Folders[folder(path)]; last == nil && before.File == name && before.Offset == offset {
 		last = before.Last
 	}
-	c.Folders[folder(path)] = folderMark{name, offset, last}
+	c.Folders[folder(path)] = folderMark{File: name, Offset: offset, Last: last}
 }
 
 // leftOut names where files are gone that the last export had not read to their
@@ -235,8 +237,10 @@ func (c *cursor) leftOut(roots []string, files []source) []error {
 		switch {
 		case next >= 0 && filepath.Base(there[name][next].path) == mark.File:
 		case next >= 0 && mark.precedes(there[name][next].path):
-		case next < 0 && newest[filepath.Dir(name)] != name: // a later life was there already
+		case next < 0 && (mark.Gone || newest[filepath.Dir(name)] != name): // told, or a later life was there already
 		default:
+			mark.Gone = next < 0
+			c.Folders[name] = mark
 			gone = append(gone, fmt.Errorf("%s: what the last export had not read of it was removed meanwhile", filepath.Join(name, mark.File)))
 		}
 	}

@@ -143,8 +143,13 @@ func (c *HTTPConfig) client(ctx context.Context, host component.Host, settings c
 	return client, transport, err
 }
 
+// maxAnswerHeader is what the header of an answer may have, in bytes: it is in
+// memory before anybody looks at it, and Go's client takes 10 MiB.
+const maxAnswerHeader = 64 << 10
+
 // innermost is the last middleware of the client. It learns the transport:
-// nothing that the collector puts around that closes idle connections.
+// nothing that the collector puts around that closes idle connections or can be
+// told how long a header may be.
 type innermost struct {
 	component.StartFunc
 	component.ShutdownFunc
@@ -155,6 +160,9 @@ type innermost struct {
 func (i *innermost) GetHTTPRoundTripper(context.Context) (extensionmiddleware.WrapHTTPRoundTripperFunc, error) {
 	return func(_ context.Context, transport http.RoundTripper) (http.RoundTripper, error) {
 		i.transport = transport
+		if transport, ok := transport.(*http.Transport); ok {
+			transport.MaxResponseHeaderBytes = maxAnswerHeader
+		}
 		return transport, nil
 	}, nil
 }

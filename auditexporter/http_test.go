@@ -219,6 +219,25 @@ func TestHTTPStartRefuses(t *testing.T) {
 	require.NoError(t, logs.Shutdown(context.Background()))
 }
 
+// The header of an answer is bounded, as its body is.
+func TestHTTPAnswerHeaderIsBounded(t *testing.T) {
+	for _, size := range []int{maxAnswerHeader / 2, 2 * maxAnswerHeader} {
+		r := receivertest.New(t, receivertest.Config{Format: "ndjson", Handler: func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("X-Long", strings.Repeat("x", size))
+			return false
+		}})
+		f := startHTTP(t, r, func(c *HTTPConfig) { c.Format = "ndjson" })
+		var s sealer
+		err := f.ConsumeLogs(t.Context(), s.batch(t, 1))
+		if size < maxAnswerHeader {
+			require.NoError(t, err)
+		} else {
+			require.ErrorContains(t, err, "no answer from the endpoint")
+		}
+		require.NoError(t, f.Shutdown(t.Context()))
+	}
+}
+
 // The endpoint outlives the exporter, and no connection to it is left.
 func TestHTTPShutdownClosesConnections(t *testing.T) {
 	r := receivertest.New(t, receivertest.Config{Format: "ndjson"})

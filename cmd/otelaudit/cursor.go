@@ -241,7 +241,7 @@ func (c *cursor) leftOut(roots []string, files []source) []error {
 		default:
 			mark.Gone = next < 0
 			c.Folders[name] = mark
-			gone = append(gone, fmt.Errorf("%s: what the last export had not read of it was removed meanwhile", filepath.Join(name, mark.File)))
+			gone = append(gone, fmt.Errorf("%s: %s", filepath.Join(name, mark.File), mark.goneSince()))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(there)) {
@@ -253,6 +253,14 @@ func (c *cursor) leftOut(roots []string, files []source) []error {
 		}
 	}
 	return gone
+}
+
+// goneSince says what may be missing where the file that was read last is gone.
+func (m *folderMark) goneSince() string {
+	if m.Gone {
+		return "it was removed, and what came behind it; nobody knows whether the last export had read all of that"
+	}
+	return "what the last export had not read of it was removed meanwhile"
 }
 
 // precedes says whether the file at path begins with the last line that was

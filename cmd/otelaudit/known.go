@@ -189,7 +189,7 @@ func (k *known) learn(l *verify.Learned) error {
 	if err := durable.MkdirAll(k.directory); err != nil {
 		return err
 	}
-	lock, err := k.lock()
+	lock, err := durable.LockFileWithin(filepath.Join(k.directory, "lock"), lockTime)
 	if err != nil {
 		return err
 	}
@@ -198,15 +198,6 @@ func (k *known) learn(l *verify.Learned) error {
 
 // lockTime is how long another run is waited for. It writes a few small files.
 const lockTime = 10 * time.Second
-
-func (k *known) lock() (*durable.Lock, error) {
-	for end := time.Now().Add(lockTime); ; time.Sleep(10 * time.Millisecond) {
-		lock, err := durable.LockDirectory(k.directory)
-		if !errors.Is(err, durable.ErrLocked) || time.Now().After(end) {
-			return lock, err
-		}
-	}
-}
 
 // add writes what is to be learned beside what is known by now.
 func (k *known) add(l *verify.Learned) error {

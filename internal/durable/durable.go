@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -223,6 +224,17 @@ func IsLocked(directory string) (locked bool, err error) {
 		return true, nil
 	}
 	return false, err
+}
+
+// LockFileWithin is LockFile, but waits for as long as wait for who holds the file.
+func LockFileWithin(path string, wait time.Duration) (*Lock, error) {
+	const poll = 10 * time.Millisecond
+	for end := time.Now().Add(wait); ; time.Sleep(poll) {
+		lock, err := LockFile(path)
+		if !errors.Is(err, ErrLocked) || time.Now().After(end) {
+			return lock, err
+		}
+	}
 }
 
 // Unlock frees the directory. The lock file stays.

@@ -360,28 +360,16 @@ func Ask(directory string, c Coordinate, r Request) error {
 	if !has {
 		return fmt.Errorf("%s is not in quarantine: %w", c, os.ErrNotExist)
 	}
-	lock, err := lockRequests(directory)
+	// Operators may ask for one record at once.
+	lock, err := durable.LockFileWithin(filepath.Join(directory, requests+".lock"), lockTime)
 	if err != nil {
-		return err
+		return fmt.Errorf("quarantine: %w", err)
 	}
 	return errors.Join(write(directory, requests, c, r), lock.Unlock())
 }
 
 // lockTime is how long another operator's command is waited for.
 const lockTime = 10 * time.Second
-
-// lockRequests keeps operators apart, who may ask for one record at once.
-func lockRequests(directory string) (*durable.Lock, error) {
-	for end := time.Now().Add(lockTime); ; time.Sleep(5 * time.Millisecond) {
-		lock, err := durable.LockFile(filepath.Join(directory, requests+".lock"))
-		if err == nil {
-			return lock, nil
-		}
-		if !errors.Is(err, durable.ErrLocked) || time.Now().After(end) {
-			return nil, fmt.Errorf("quarantine: %w", err)
-		}
-	}
-}
 
 // Requests returns the coordinates of records that something is asked for, at
 // most so many of them. It costs the reading of one small directory.

@@ -9,7 +9,6 @@
 //	<directory>/records/<name>.json    the record
 //	<directory>/requests/<name>.json   what an operator asks for it
 //	<directory>/failures/<name>.json   why the last request could not be done
-//	<directory>/requests.lock          held while an operator leaves a request
 //
 // The name is the record's coordinate, so that names sort by time:
 //
@@ -37,6 +36,7 @@ package quarantine
 import (
 	"bytes"
 	"cmp"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -305,6 +305,9 @@ func (c Coordinate) compare(other Coordinate) int {
 // a pipe would have us wait for ever, a device would never end.
 func readFile(path string, most int64) (text []byte, err error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EOPNOTSUPP) { // a socket, on Linux and on macOS
+		err = fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -360,16 +363,22 @@ func Ask(directory string, c Coordinate, r Request) error {
 	if !has {
 		return fmt.Errorf("%s is not in quarantine: %w", c, os.ErrNotExist)
 	}
-	// Operators may ask for one record at once.
-	lock, err := durable.LockFileWithin(filepath.Join(directory, requests+".lock"), lockTime)
+	path, err := file(directory, requests, c)
 	if err != nil {
+		return err
+	}
+	// Operators may ask for one record at once, and as different users: each has
+	// a file of their own until it is whole, and nothing stays that only one of
+	// them may open.
+	own := path + "." + rand.Text()
+	if err := durable.WriteFile(own, r.text()); err != nil {
 		return fmt.Errorf("quarantine: %w", err)
 	}
-	return errors.Join(write(directory, requests, c, r), lock.Unlock())
+	if err := os.Rename(own, path); err != nil {
+		return fmt.Errorf("quarantine: %w", errors.Join(err, os.Remove(own)))
+	}
+	return durable.SyncDir(filepath.Dir(path))
 }
-
-// lockTime is how long another operator's command is waited for.
-const lockTime = 10 * time.Second
 
 // Requests returns the coordinates of records that something is asked for, at
 // most so many of them. It costs the reading of one small directory.

@@ -324,6 +324,14 @@ func TestReadsFilesOnly(t *testing.T) {
 		"pipe":      func(t *testing.T, path string) { require.NoError(t, unix.Mkfifo(path, 0o600)) },
 		"directory": func(t *testing.T, path string) { require.NoError(t, os.Mkdir(path, 0o700)) },
 		"device":    func(t *testing.T, path string) { require.NoError(t, os.Symlink("/dev/zero", path)) },
+		"socket": func(t *testing.T, path string) {
+			s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+			require.NoError(t, err)
+			t.Cleanup(func() { assert.NoError(t, unix.Close(s)) })
+			t.Chdir(filepath.Dir(path)) // the address of a socket is short
+			require.NoError(t, unix.Bind(s, &unix.SockaddrUnix{Name: "socket"}))
+			require.NoError(t, os.Rename("socket", path))
+		},
 		"long": func(t *testing.T, path string) {
 			require.NoError(t, os.WriteFile(path, nil, 0o600))
 			require.NoError(t, os.Truncate(path, maxFile+1))
@@ -375,4 +383,10 @@ func TestAskAtOnce(t *testing.T) {
 	asked, err := Requests(directory, operators)
 	require.NoError(t, err)
 	assert.Len(t, asked, 1)
+	// Nothing else stays, least of all what only one of them could open.
+	for folder, want := range map[string]int{".": 3, requests: 1} {
+		left, err := os.ReadDir(filepath.Join(directory, folder))
+		require.NoError(t, err)
+		assert.Len(t, left, want, folder)
+	}
 }

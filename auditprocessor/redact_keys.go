@@ -149,18 +149,9 @@ func splitWords(name string) []string {
 			start = -1
 		}
 	}
-	for i := 0; i < len(name); i++ {
+	for i, r := range name {
 		class := charClass(name[i])
-		if name[i] >= utf8.RuneSelf && utf8.RuneStart(name[i]) {
-			// Spaces, what is not seen, and what stands for bytes that were no text.
-			r, size := utf8.DecodeRuneInString(name[i:])
-			if r == utf8.RuneError || !unicode.In(r, unicode.Letter, unicode.Mark, unicode.Number) {
-				flush(i)
-				i += size - 1
-				continue
-			}
-		}
-		if class == charOther {
+		if class == charOther || r >= utf8.RuneSelf && !isWordRune(r) {
 			flush(i)
 			continue
 		}
@@ -173,6 +164,13 @@ func splitWords(name string) []string {
 	}
 	flush(len(name))
 	return words
+}
+
+// isWordRune says whether a sign of another script belongs to a word: no space,
+// nothing that is not seen, and not what stands for bytes that were no text.
+func isWordRune(r rune) bool {
+	return unicode.In(r, unicode.Letter, unicode.Mark, unicode.Number) &&
+		!unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
 const (

@@ -106,13 +106,13 @@ const maxRedirects = 10
 // redirect is the client's policy. What is not followed is an answer like any
 // other, which says that an operator has to look.
 func (s *Sink) redirect(next *http.Request, via []*http.Request) error {
-	first := via[0]
+	first, last := via[0], via[len(via)-1]
 	switch {
 	case !s.config.FollowRedirects, len(via) > maxRedirects,
 		// 301, 302 and 303 would become a GET without body, and the 200 to
 		// that would say nothing about the records.
 		next.Method != http.MethodPost,
-		first.URL.Scheme == "https" && next.URL.Scheme != "https",
+		last.URL.Scheme == "https" && next.URL.Scheme != "https",
 		// Records go in plain text no further than the configuration may send them.
 		next.URL.Scheme != "https" && !s.config.Plaintext && !IsLoopback(next.URL.Hostname()),
 		s.config.Credentials && next.URL.Host != first.URL.Host:

@@ -215,6 +215,29 @@ func TestNoPlainHTTPToOthers(t *testing.T) {
 	}
 }
 
+// Whoever was reached by https does not send records on in plain text, also where
+// the endpoint itself is http.
+func TestNoWayBackToPlainHTTPOnTheWay(t *testing.T) {
+	var hosts []string
+	config := testConfig(&receivertest.Receiver{URL: "http://127.0.0.1/"}, FormatNDJSON)
+	config.FollowRedirects, config.Plaintext = true, true
+	config.Client = &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+		hosts = append(hosts, r.URL.String())
+		w := httptest.NewRecorder()
+		switch len(hosts) {
+		case 1:
+			http.Redirect(w, r, "https://collect.example/", http.StatusTemporaryRedirect)
+		case 2:
+			http.Redirect(w, r, "http://collect.example/", http.StatusTemporaryRedirect)
+		}
+		return w.Result(), nil
+	})}
+	m := sinktest.NewMaker(sinktest.Origin)
+	_, err := open(t, config).Write(t.Context(), m.Records(t, 1), noRefusal)
+	require.ErrorIs(t, err, sink.ErrOperator)
+	assert.Equal(t, []string{"http://127.0.0.1/", "https://collect.example/"}, hosts)
+}
+
 // What a certificate says is the endpoint's word as well: it is not repeated.
 func TestForeignCertificate(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())

@@ -215,8 +215,9 @@ func (c *cursor) move(path string, offset int64, last *lineMark) {
 }
 
 // leftOut names where files are gone that the last export had not read to their
-// end, or not at all: retention removes what is delivered, exported or not.
-// files is what there is now below roots, in path order.
+// end, or not at all: retention removes what is delivered, exported or not. It
+// moves the cursor behind them, so that they are named once. files is what there
+// is now below roots, in path order.
 func (c *cursor) leftOut(roots []string, files []source) []error {
 	there := map[string][]source{}
 	for _, file := range files {
@@ -236,38 +237,46 @@ func (c *cursor) leftOut(roots []string, files []source) []error {
 		next := slices.IndexFunc(there[name], func(f source) bool { return filepath.Base(f.path) >= mark.File })
 		switch {
 		case next >= 0 && filepath.Base(there[name][next].path) == mark.File:
-		case next >= 0 && mark.precedes(there[name][next].path):
+		case next >= 0 && (!isSinkName(mark.File) || mark.precedes(there[name][next].path)):
 		case next < 0 && (mark.Gone || newest[filepath.Dir(name)] != name): // told, or a later life was there already
-		default:
-			mark.Gone = next < 0
+		case next < 0:
+			mark.Gone = true
 			c.Folders[name] = mark
-			gone = append(gone, fmt.Errorf("%s: %s", filepath.Join(name, mark.File), mark.goneSince()))
+			gone = append(gone, fmt.Errorf("%s: it was removed, and what came behind it;"+
+				" nobody knows whether the last export had read all of that", filepath.Join(name, mark.File)))
+		default:
+			c.Folders[name] = folderMark{File: filepath.Base(there[name][next].path)}
+			gone = append(gone, fmt.Errorf("%s: what the last export had not read of it was removed meanwhile",
+				filepath.Join(name, mark.File)))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(there)) {
 		_, known := c.Folders[name]
 		before := newest[filepath.Dir(name)]
 		first := filepath.Base(there[name][0].path)
-		if !known && before != "" && name > before && strings.Trim(strings.TrimSuffix(first, filepath.Ext(first)), "0") != "" {
+		if !known && before != "" && name > before && isBelow(name, roots) && isSinkName(first) && first != firstFile {
+			c.Folders[name] = folderMark{File: first}
 			gone = append(gone, fmt.Errorf("%s: files before %s were removed before an export read them", name, first))
 		}
 	}
 	return gone
 }
 
-// goneSince says what may be missing where the file that was read last is gone.
-func (m *folderMark) goneSince() string {
-	if m.Gone {
-		return "it was removed, and what came behind it; nobody knows whether the last export had read all of that"
-	}
-	return "what the last export had not read of it was removed meanwhile"
+// firstFile is the name of the first file of a folder that the file sink makes.
+const firstFile = "00000000000000000000.jsonl"
+
+// isSinkName says whether a file is named as the file sink names them. Of others
+// nobody knows which ones follow each other.
+func isSinkName(name string) bool {
+	number, ok := strings.CutSuffix(name, ".jsonl")
+	return ok && len(name) == len(firstFile) && strings.Trim(number, "0123456789") == ""
 }
 
 // precedes says whether the file at path begins with the last line that was
 // read, as the next file of a folder does.
 func (m *folderMark) precedes(path string) bool {
 	if m.Last == nil {
-		return true // not known
+		return m.Offset > 0 // not known, but for a file of which nothing was read
 	}
 	same := false
 	err := eachLine(path, 0, func(l *fileLine) error {

@@ -130,9 +130,11 @@ func (s *search) read(ctx context.Context, show *shower, at *cursor) error {
 // readFiles reads files in path order.
 func (s *search) readFiles(ctx context.Context, show *shower, at *cursor) error {
 	files, _, unread := findFiles(s.paths)
-	for _, err := range at.leftOut(s.paths, files) {
-		show.unread++
-		show.complain(show.unread, fmt.Errorf("%w; run verify", err))
+	if unread == nil { // or what is not seen need not be gone, and the cursor stays where it is
+		for _, err := range at.leftOut(s.paths, files) {
+			show.unread++
+			show.complain(show.unread, fmt.Errorf("%w; run verify", err))
+		}
 	}
 	var last []byte // a copy of the last whole line of a file
 	for _, file := range files {

@@ -68,6 +68,18 @@ func markLine(text []byte) *lineMark {
 	return &lineMark{int64(len(text)) + 1, hex.EncodeToString(sum[:])}
 }
 
+// isAt says whether the line at offset of the file at path is the one.
+func (l *lineMark) isAt(path string, offset int64) (there bool, err error) {
+	err = eachLine(path, offset, func(line *fileLine) error {
+		there = !line.torn && line.text != nil && *markLine(line.text) == *l
+		return errEnough
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return there, err
+}
+
 type originMark struct {
 	Next uint64 `json:"next,string"`
 	Gaps []gap  `json:"gaps,omitempty"`
@@ -187,18 +199,11 @@ func (m *folderMark) isIn(path string) error {
 	if m.Last == nil {
 		return nil
 	}
-	there := false
-	err := eachLine(path, m.Offset-m.Last.Bytes, func(l *fileLine) error {
-		there = !l.torn && l.text != nil && *markLine(l.text) == *m.Last
-		return errEnough
-	})
-	switch {
-	case err != nil && !errors.Is(err, errEnough):
-		return err
-	case !there:
-		return fmt.Errorf("%s is another file than at the last export: run verify, and begin with a new cursor", path)
+	there, err := m.Last.isAt(path, m.Offset-m.Last.Bytes)
+	if err == nil && !there {
+		err = fmt.Errorf("%s is another file than at the last export: run verify, and begin with a new cursor", path)
 	}
-	return nil
+	return err
 }
 
 // move notes that a file is read up to offset, and its last line, nil if none
@@ -219,9 +224,9 @@ func (c *cursor) move(path string, offset int64, last *lineMark) {
 // moves the cursor behind them, so that they are named once. files is what there
 // is now below roots, in path order.
 func (c *cursor) leftOut(roots []string, files []source) []error {
-	there := map[string][]source{}
+	there := map[string][]string{} // the names in each folder
 	for _, file := range files {
-		there[folder(file.path)] = append(there[folder(file.path)], file)
+		there[folder(file.path)] = append(there[folder(file.path)], filepath.Base(file.path))
 	}
 	newest := map[string]string{} // of each log, the last life that was read of
 	for name := range c.Folders {
@@ -233,33 +238,40 @@ func (c *cursor) leftOut(roots []string, files []source) []error {
 		if !isBelow(name, roots) {
 			continue // the cursor is of more than this store
 		}
-		mark := c.Folders[name]
-		next := slices.IndexFunc(there[name], func(f source) bool { return filepath.Base(f.path) >= mark.File })
-		switch {
-		case next >= 0 && filepath.Base(there[name][next].path) == mark.File:
-		case next >= 0 && (!isSinkName(mark.File) || mark.precedes(there[name][next].path)):
-		case next < 0 && (mark.Gone || newest[filepath.Dir(name)] != name): // told, or a later life was there already
-		case next < 0:
-			mark.Gone = true
-			c.Folders[name] = mark
-			gone = append(gone, fmt.Errorf("%s: it was removed, and what came behind it;"+
-				" nobody knows whether the last export had read all of that", filepath.Join(name, mark.File)))
-		default:
-			c.Folders[name] = folderMark{File: filepath.Base(there[name][next].path)}
-			gone = append(gone, fmt.Errorf("%s: what the last export had not read of it was removed meanwhile",
-				filepath.Join(name, mark.File)))
+		if err := c.goneFrom(name, there[name], newest[filepath.Dir(name)] == name); err != nil {
+			gone = append(gone, err)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(there)) {
 		_, known := c.Folders[name]
-		before := newest[filepath.Dir(name)]
-		first := filepath.Base(there[name][0].path)
+		before, first := newest[filepath.Dir(name)], there[name][0]
 		if !known && before != "" && name > before && isBelow(name, roots) && isSinkName(first) && first != firstFile {
 			c.Folders[name] = folderMark{File: first}
 			gone = append(gone, fmt.Errorf("%s: files before %s were removed before an export read them", name, first))
 		}
 	}
 	return gone
+}
+
+// goneFrom is leftOut for a folder that was read of. there are the names in it
+// now, newest says that no later life of its log was read of.
+func (c *cursor) goneFrom(name string, there []string, newest bool) error {
+	mark := c.Folders[name]
+	next := slices.IndexFunc(there, func(file string) bool { return file >= mark.File })
+	if next < 0 {
+		if mark.Gone || !newest { // told, or a later life was there already
+			return nil
+		}
+		mark.Gone = true
+		c.Folders[name] = mark
+		return fmt.Errorf("%s: it was removed, and what came behind it;"+
+			" nobody knows whether the last export had read all of that", filepath.Join(name, mark.File))
+	}
+	if there[next] == mark.File || !isSinkName(mark.File) || mark.precedes(filepath.Join(name, there[next])) {
+		return nil
+	}
+	c.Folders[name] = folderMark{File: there[next]}
+	return fmt.Errorf("%s: what the last export had not read of it was removed meanwhile", filepath.Join(name, mark.File))
 }
 
 // firstFile is the name of the first file of a folder that the file sink makes.
@@ -278,12 +290,8 @@ func (m *folderMark) precedes(path string) bool {
 	if m.Last == nil {
 		return m.Offset > 0 // not known, but for a file of which nothing was read
 	}
-	same := false
-	err := eachLine(path, 0, func(l *fileLine) error {
-		same = !l.torn && l.text != nil && *markLine(l.text) == *m.Last
-		return errEnough
-	})
-	return same && errors.Is(err, errEnough)
+	same, err := m.Last.isAt(path, 0)
+	return err == nil && same
 }
 
 // isBelow says whether a folder is one of roots or below it.

@@ -227,6 +227,7 @@ func IsLocked(directory string) (locked bool, err error) {
 }
 
 // LockFileWithin is LockFile, but waits for as long as wait for who holds the file.
+// It asks again and again: flock itself would wait for ever.
 func LockFileWithin(path string, wait time.Duration) (*Lock, error) {
 	const poll = 10 * time.Millisecond
 	for end := time.Now().Add(wait); ; time.Sleep(poll) {

@@ -225,6 +225,14 @@ func TestLinksInTheStore(t *testing.T) {
 	require.Empty(t, withoutTail(verifyStore(t, directory)))
 }
 
+// plantManifest writes a manifest of the file with a number that claims the future.
+func plantManifest(t *testing.T, directory, origin string, first uint64) {
+	t.Helper()
+	m := manifest{origin: origin, file: fileName(first), checkpoint: 1_000_000, hasCheckpoint: true}
+	path := filepath.Join(directory, filepath.FromSlash(origin), manifestName(first))
+	require.NoError(t, os.WriteFile(path, m.encode(), 0o600))
+}
+
 // A manifest is not signed. One that claims the future while the sink runs does
 // not keep what is delivered from being stored; where the sink has to believe
 // it, after a start, it says what it leaves out.
@@ -236,10 +244,7 @@ func TestManifestOfTheFuture(t *testing.T) {
 	batches := history(t, 1, 4)
 	s := open(t, config)
 	deliverInOrder(t, s, batches[0])
-	name := batches[0][0].Link.Origin
-	life := filepath.Join(directory, filepath.FromSlash(name))
-	m := manifest{origin: name, file: fileName(999), checkpoint: 1_000_000, hasCheckpoint: true}
-	require.NoError(t, os.WriteFile(filepath.Join(life, manifestName(999)), m.encode(), 0o600))
+	plantManifest(t, directory, batches[0][0].Link.Origin, 999)
 	moved := filepath.Join(t.TempDir(), "moved")
 	files := stored(t, directory)
 	require.NoError(t, os.Rename(filepath.Join(directory, files[len(files)-1]), moved))
@@ -274,8 +279,7 @@ func TestManifestOfTheNewestFile(t *testing.T) {
 	require.NoError(t, err)
 	newest := list.files[len(list.files)-1]
 	require.False(t, list.manifests[newest])
-	m := manifest{origin: name, file: fileName(newest), checkpoint: 1_000_000, hasCheckpoint: true}
-	require.NoError(t, os.WriteFile(filepath.Join(life, manifestName(newest)), m.encode(), 0o600))
+	plantManifest(t, directory, name, newest)
 	text, err := os.ReadFile(filepath.Join(life, fileName(newest)))
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(filepath.Join(life, fileName(newest))))

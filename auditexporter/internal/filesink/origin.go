@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,7 +36,7 @@ type origin struct {
 	manifests map[uint64]bool
 	stored    index
 	floor     uint64    // what is below was stored, and removed by retention
-	bound     *uint64   // what manifests can name at most, where that is known
+	bound     uint64    // what manifests can name at most, as far as that is known
 	toldGone  bool      // in the log
 	unsealed  []sealing // files that get no more lines and have no manifest yet
 
@@ -105,6 +106,7 @@ func newOrigin(config *Config, name string) (*origin, error) {
 		name:    name,
 		folder:  filepath.Join(config.Directory, filepath.FromSlash(name)),
 		locator: newLocator(name),
+		bound:   math.MaxUint64,
 	}, nil
 }
 
@@ -242,12 +244,12 @@ func (o *origin) readFloor(list *folderList) error {
 // true.
 func (o *origin) endOf(m *manifest, first uint64) uint64 {
 	end := m.end()
-	if o.bound == nil || end <= *o.bound {
+	if end <= o.bound {
 		return end
 	}
 	o.config.Logger.Error("a manifest names what was never stored; it is not believed",
-		zap.String("file", filepath.Join(o.folder, manifestName(first))), zap.Uint64("end", end), zap.Uint64("stored", *o.bound))
-	return *o.bound
+		zap.String("file", filepath.Join(o.folder, manifestName(first))), zap.Uint64("end", end), zap.Uint64("stored", o.bound))
+	return o.bound
 }
 
 // end is the number below which all is that was ever stored, as far as the sink

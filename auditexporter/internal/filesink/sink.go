@@ -245,8 +245,7 @@ func (s *Sink) origin(ctx context.Context, name string) (*origin, error) {
 		}
 		if before := s.before[name]; before != nil {
 			o.latest, o.latestAt = before.latest, before.latestAt
-			end := before.end()
-			o.bound = &end
+			o.bound = before.end()
 		}
 		s.origins[o.name] = o
 	}
